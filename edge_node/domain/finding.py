@@ -1,0 +1,126 @@
+"""What triage says about a study: advisory, pseudonymous, complete enough to be reproduced."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+ADVISORY = "ADVISORY ONLY - NOT FOR DIAGNOSTIC USE. A radiologist must read this study."
+
+
+class Verdict(StrEnum):
+    """There is no "normal" and no "negative": a model that raises nothing says NOT_FLAGGED."""
+
+    FLAGGED = "FLAGGED"
+    NOT_FLAGGED = "NOT_FLAGGED"
+    CANNOT_JUDGE = "CANNOT_JUDGE"
+
+
+class TriageOutcome(StrEnum):
+    """FINDING: at least one model judged. NOT_APPLICABLE: no model's selection rule fits. SKIPPED: see `reason`."""
+
+    FINDING = "FINDING"
+    NOT_APPLICABLE = "NOT_APPLICABLE"
+    SKIPPED = "SKIPPED"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A coded concept (PS3.3 8.8): value, scheme designator, meaning."""
+
+    value: str
+    scheme: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which model spoke: card name and version, sha256 (hex) of the ONNX file that ran, its variant, its label."""
+
+    name: str
+    version: str
+    sha256: str
+    variant: str
+    label: str  # e.g. "reference model, synthetic training data, not for clinical use"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One model's judgement of one study.
+
+    `probability` and `threshold` in 0..1; `category` is the ACR actionable category 1, 2 or 3;
+    `box` is (top, left, bottom, right) in pixels of the key image, frame `key_frame` (1-based) of `key_sop_uid`
+    (pseudonymous); `seconds` is decode to score; `provider` is what onnxruntime reports after the run;
+    `reason` says why CANNOT_JUDGE; `quality` lists warnings about the input.
+    """
+
+    verdict: Verdict
+    model: ModelIdentity
+    provider: str
+    code: Code
+    probability: float
+    threshold: float
+    category: int
+    series_uid: str
+    key_sop_uid: str
+    key_frame: int
+    box: tuple[int, int, int, int] | None
+    seconds: float
+    reason: str = ""
+    quality: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KeyImage:
+    """The key image as it will be shown: RGB, rows x columns x 3 bytes, finding and banner drawn in."""
+
+    rows: int
+    columns: int
+    rgb: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TriageResult:
+    """The answer of the triage step for one study revision."""
+
+    outcome: TriageOutcome
+    reason: str = ""
+    findings: tuple[Finding, ...] = ()
+    key_image: KeyImage | None = None
+
+    @property
+    def top(self) -> Finding | None:
+        """The finding that decides: flagged first, then the most urgent category, then the highest probability."""
+        order = sorted(self.findings, key=lambda f: (f.verdict is not Verdict.FLAGGED, f.category, -f.probability))
+        return order[0] if order else None
+
+
+def result_to_json(result: TriageResult) -> str:
+    """JSON of everything but the pixels of the key image."""
+    plain: dict[str, Any] = {
+        "outcome": str(result.outcome),
+        "reason": result.reason,
+        "findings": [asdict(f) for f in result.findings],
+    }
+    return json.dumps(plain, sort_keys=True)
+
+
+def result_from_json(text: str, key_image: KeyImage | None = None) -> TriageResult:
+    """Inverse of `result_to_json`."""
+    plain = json.loads(text)
+    findings = tuple(
+        Finding(
+            **{
+                **f,
+                "verdict": Verdict(f["verdict"]),
+                "model": ModelIdentity(**f["model"]),
+                "code": Code(**f["code"]),
+                "box": tuple(f["box"]) if f["box"] else None,
+                "quality": tuple(f["quality"]),
+            }
+        )
+        for f in plain["findings"]
+    )
+    return TriageResult(TriageOutcome(plain["outcome"]), plain["reason"], findings, key_image)

@@ -1,0 +1,164 @@
+"""Studies and instances on their way through the node, before and after the wall of de-identification.
+
+`IdentifiedInstance` and `DeidentifiedInstance` are different types on purpose: only `edge_node.deid` makes the
+second, and the spool, triage and forwarding accept nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """One process (systemd unit) each; see design of the three doors in docs/architecture.md."""
+
+    DICOM = "dicom"
+    COMPUTE = "compute"
+    FORWARD = "forward"
+    STATUS = "status"
+
+
+class StudyState(StrEnum):
+    """Where a study stands on the line. HELD waits for a human (`edge-node study release`)."""
+
+    RECEIVING = "RECEIVING"
+    SETTLED = "SETTLED"
+    TRIAGED = "TRIAGED"
+    DELIVERED = "DELIVERED"
+    CLOSED = "CLOSED"
+    HELD = "HELD"
+
+
+class TaskState(StrEnum):
+    """State of one step's work on one study revision."""
+
+    READY = "READY"
+    LEASED = "LEASED"
+    DONE = "DONE"
+    DEAD = "DEAD"
+
+
+class DeliveryState(StrEnum):
+    """State of one instance's way to one destination."""
+
+    PENDING = "PENDING"
+    DELIVERED = "DELIVERED"
+    WITHHELD = "WITHHELD"
+    REJECTED = "REJECTED"
+
+
+class KeyClass(StrEnum):
+    """What a study data key seals; each class has its own key so that each can be destroyed on its own."""
+
+    CLEAN = "clean"
+    ENVELOPE = "envelope"
+    QUARANTINE = "quarantine"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class IdentifiedInstance:
+    """One instance as received, identity and all: lives in memory for milliseconds, is never written.
+
+    `dataset` is the encoded data set without a Part 10 header (PS3.5); `transfer_syntax` says how it is encoded.
+    `sop_class` and `sop_instance` are the Affected UIDs of the C-STORE request (PS3.7 9.1.1).
+    """
+
+    dataset: bytes
+    transfer_syntax: str
+    sop_class: str
+    sop_instance: str
+    calling_ae: str
+    called_ae: str
+    peer: str
+    received_at: float  # seconds since the epoch, UTC
+
+    def __repr__(self) -> str:
+        return f"<IdentifiedInstance {len(self.dataset)} bytes>"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class IdentityEnvelope:
+    """What the write-back to the PACS needs, kept only sealed in the vault of the dicom role.
+
+    `study` is DICOM JSON (PS3.18 F) of the patient, study and order attributes as received;
+    `instance` is DICOM JSON of SOP Class/Instance UID, Series Instance UID, Instance Number, Frame of Reference UID,
+    Body Part Examined, Laterality and (nothing else of) the image as received.
+    """
+
+    study: str
+    instance: str
+
+    def __repr__(self) -> str:
+        return "<IdentityEnvelope>"
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeId:
+    """Which recipe judged an object: its name and the sha256 (hex) of the recipe text and compiled rules."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeidentifiedInstance:
+    """One clean, verified object. All UIDs are pseudonymous; nothing here identifies anyone.
+
+    `part10` is a complete DICOM file (PS3.10) in the transfer syntax it was received in.
+    `pixel_risk` is "" or the reason why pixels may still show identity (``secondary-capture``, ``ultrasound`` …):
+    such an object never leaves before the pixel step cleaned it.
+    `patient_key` is the keyed hash of Patient ID + issuer that consent lists are made of.
+    `order_priority` is STAT, URGENT or ROUTINE as far as the object says, else "".
+    """
+
+    part10: bytes = field(repr=False)
+    study_key: str
+    study_uid: str
+    series_uid: str
+    sop_uid: str
+    sop_class: str
+    transfer_syntax: str
+    modality: str
+    body_part: str
+    pixel_risk: str
+    patient_key: str
+    order_priority: str
+    recipe: RecipeId
+    sha256: str  # hex, of part10
+
+
+@dataclass(frozen=True, slots=True)
+class Deidentified:
+    """What de-identification of one instance yields: the clean object and the identity it was parted from."""
+
+    instance: DeidentifiedInstance
+    identity: IdentityEnvelope = field(repr=False)
+    source_digest: str  # keyed hash (hex) of the received bytes: tells a true duplicate from a conflicting one
+
+
+@dataclass(frozen=True, slots=True)
+class CleanObject:
+    """A sealed clean object as compute and forward see it. `read()` gives the Part 10 bytes, opened in memory."""
+
+    sop_uid: str
+    series_uid: str
+    sop_class: str
+    transfer_syntax: str
+    modality: str
+    size: int
+    sha256: str
+    pixel_risk: str
+    read: Callable[[], bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CleanStudy:
+    """A settled study as compute sees it: pseudonymous throughout."""
+
+    study_key: str
+    study_uid: str
+    revision: int
+    modalities: tuple[str, ...]
+    objects: tuple[CleanObject, ...]

@@ -1,0 +1,31 @@
+"""The prioritised reading-list entry: one decision, written by several writers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Priority:
+    """Where a study belongs in the reading order (smaller `tier`, then smaller `due` is read first).
+
+    `due` is seconds since the epoch; `target_minutes` the time to read that gave it; `reason` is the one-line
+    explanation shown to humans ("ICH 0.93, category 1, target 16 min, due 10:31"); `level` is the UPS priority
+    HIGH, MEDIUM or LOW (PS3.3 C.30.1).
+    """
+
+    tier: int
+    due: float
+    target_minutes: float
+    level: str
+    raised_by_ai: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A DICOM application entity: AE title (1..16 characters), host, TCP port."""
+
+    ae_title: str
+    host: str
+    port: int
