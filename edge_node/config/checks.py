@@ -1,0 +1,148 @@
+"""What must be true between options, and between options and the disk: no type can say it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from edge_node.config.schema import Config
+from edge_node.config.secrets import secret_file_problem
+
+_LOCAL_HOSTS = ("localhost", "ip6-localhost")
+
+
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """`text` is wrong about the first of `keys` (dotted); the others are the options that make it wrong."""
+
+    keys: tuple[str, ...]
+    text: str
+
+
+def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) -> Iterator[Contradiction]:
+    """Everything that keeps a well-typed configuration from working, the whole list at once.
+
+    A file that this process may not look at counts as present: the role that needs it will say if it is not.
+    """
+    yield from _settle(config)
+    yield from _folders(config)
+    yield from _worklist(config)
+    yield from _trainer_url(config)
+    yield from _trainer_login(config, environ)
+    yield from _consent(config)
+
+
+def _settle(config: Config) -> Iterator[Contradiction]:
+    settle = config.settle
+    if settle.quiet_s >= settle.hard_cap_s:
+        yield Contradiction(("settle.quiet_s", "settle.hard_cap_s"), "must be less than hard_cap_s")
+    for modality, seconds in settle.quiet_by_modality.items():
+        if not 0 < seconds < settle.hard_cap_s:
+            key = f"settle.quiet_by_modality.{modality}"
+            yield Contradiction((key, "settle.hard_cap_s"), "must be more than 0 and less than hard_cap_s")
+
+
+def _folders(config: Config) -> Iterator[Contradiction]:
+    if config.deid.recipe is not None and (reason := _file_problem(config.deid.recipe)):
+        yield Contradiction(("deid.recipe",), reason)
+    if config.triage.models_dir is not None and (reason := _folder_problem(config.triage.models_dir)):
+        yield Contradiction(("triage.models_dir",), reason)
+
+
+def _worklist(config: Config) -> Iterator[Contradiction]:
+    if config.worklist.mode == "shadow":
+        return
+    wanted = {"pacs": config.worklist.pacs}
+    if config.worklist.mode == "live":
+        wanted["ups"] = config.worklist.ups
+    for key, peer in wanted.items():
+        if peer not in config.peers:
+            known = ", ".join(sorted(config.peers)) or "none"
+            yield Contradiction(
+                (f"worklist.{key}", "worklist.mode", "peers"),
+                f"there is no [peers.{peer}], mode {config.worklist.mode} needs it (peers: {known})",
+            )
+
+
+def _trainer_url(config: Config) -> Iterator[Contradiction]:
+    """The address is never repeated in a message: a password may have been put into it."""
+    if not config.forward.url:
+        return
+    try:
+        parts = urlsplit(config.forward.url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        yield Contradiction(("forward.url",), "is not a valid address")
+        return
+    if parts.scheme not in ("http", "https") or not host:
+        yield Contradiction(("forward.url",), "must be an address that begins with https:// and names a host")
+    elif parts.username is not None or parts.password is not None:
+        yield Contradiction(("forward.url",), "must not carry a user or password; use user and password_file")
+    elif parts.query or parts.fragment:
+        yield Contradiction(("forward.url",), "must not carry a query or a fragment")
+    elif parts.scheme == "http" and not _is_local(parts):
+        yield Contradiction(
+            ("forward.url",),
+            "http:// would send studies unencrypted over the network; use https://,"
+            " or end the encrypted connection in a proxy on this machine and name http://127.0.0.1",
+        )
+
+
+def _is_local(parts: SplitResult) -> bool:
+    host = (parts.hostname or "").rstrip(".")
+    if host in _LOCAL_HOSTS:
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _trainer_login(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:
+    forward = config.forward
+    if forward.user and forward.password_file is None:
+        yield Contradiction(("forward.user", "forward.password_file"), "needs password_file")
+    if forward.password_file is not None and not forward.user:
+        yield Contradiction(("forward.password_file", "forward.user"), "needs user")
+    if forward.user and forward.token_file is not None:
+        yield Contradiction(("forward.token_file", "forward.user"), "cannot be used together with user; choose one")
+    if forward.client_cert is not None and forward.client_key is None:
+        yield Contradiction(("forward.client_cert", "forward.client_key"), "needs client_key")
+    if forward.client_key is not None and forward.client_cert is None:
+        yield Contradiction(("forward.client_key", "forward.client_cert"), "needs client_cert")
+    private = {
+        "password_file": forward.password_file,
+        "token_file": forward.token_file,
+        "client_key": forward.client_key,
+    }
+    for key, path in private.items():
+        if path is not None and (reason := secret_file_problem(path, environ=environ)):
+            yield Contradiction((f"forward.{key}",), reason)
+    for key, path in {"ca_file": forward.ca_file, "client_cert": forward.client_cert}.items():
+        if path is not None and (reason := _file_problem(path)):
+            yield Contradiction((f"forward.{key}",), reason)
+
+
+def _consent(config: Config) -> Iterator[Contradiction]:
+    consent = config.consent
+    if consent.source == "csv" and consent.csv_file is None:
+        yield Contradiction(("consent.csv_file", "consent.source"), "is needed when source is csv")
+    if consent.csv_file is not None and (reason := _file_problem(consent.csv_file)):
+        yield Contradiction(("consent.csv_file",), reason)
+
+
+def _file_problem(path: Path) -> str:
+    try:
+        return "" if path.is_file() else f"{path}: not a file" if path.exists() else f"{path}: no such file"
+    except PermissionError:
+        return ""
+
+
+def _folder_problem(path: Path) -> str:
+    try:
+        return "" if path.is_dir() else f"{path}: no such folder"
+    except PermissionError:
+        return ""

@@ -1,0 +1,209 @@
+"""Every option of the node, once: its type, its default and one sentence for the administrator.
+
+The commented `configs/edge-node.toml`, `edge-node config schema` and the documentation are generated from here.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+
+
+def _ae_title(value: str) -> str:
+    if not value.strip() or len(value) > 16 or "\\" in value or not value.isprintable() or not value.isascii():
+        raise ValueError("an AE title has 1 to 16 printable ASCII characters without backslash (PS3.5 6.2)")
+    return value
+
+
+AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Section(BaseModel):
+    """A table of the TOML file; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Node(Section):
+    """The node itself."""
+
+    name: str = Field(default="edge-node", description="Name of this node in logs, audit entries and result objects.")
+    data_dir: Path = Field(
+        default=Path("/var/lib/edge-node"), description="Ledger, sealed spool and node keys live below it."
+    )
+    keys_dir: Path | None = Field(
+        default=None, description="Where the node keys are; default: systemd credentials, else `keys` below data_dir."
+    )
+    log_format: Literal["auto", "json", "text"] = Field(
+        default="auto", description="json for machines, text for people, auto: text on a terminal."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+
+
+class Storage(Section):
+    """Room on disk."""
+
+    reserve_mb: int = Field(
+        default=1024, ge=16, description="New instances are refused with OUT_OF_RESOURCES when less than this is free."
+    )
+    segment_mb: int = Field(default=64, ge=1, description="A sealed spool segment is closed at this size.")
+    large_object_mb: int = Field(default=32, ge=1, description="Objects from this size on get a segment of their own.")
+
+
+class Receive(Section):
+    """The C-STORE SCP."""
+
+    ae_title: AeTitle = Field(default="EDGENODE", description="Our AE title.")
+    host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104  a DICOM destination must be reachable
+    port: Port = Field(default=11112, description="TCP port to listen on.")
+    require_called_ae_title: bool = Field(default=True, description="Reject associations that call another AE title.")
+    calling_ae_titles: list[AeTitle] = Field(default=[], description="Calling AE titles that may send; empty: any.")
+    allowed_addresses: list[str] = Field(default=[], description="Addresses or networks that may connect; empty: any.")
+    private_sop_classes: list[str] = Field(default=[], description="Private storage SOP Class UIDs to accept as well.")
+    max_associations: int = Field(
+        default=32, ge=1, description="Simultaneous associations; one more is rejected, not hung."
+    )
+    max_object_mb: int = Field(default=2048, ge=1, description="Larger objects are refused with OUT_OF_RESOURCES.")
+    network_timeout_s: float = Field(default=60, gt=0, description="An association silent for so long is aborted.")
+    workers: int = Field(default=0, ge=0, description="De-identifying worker processes; 0: one per core, at most 8.")
+
+    @field_validator("allowed_addresses")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for item in value:
+            ip_network(item, strict=False)
+        return value
+
+
+class Settle(Section):
+    """When a study is complete."""
+
+    quiet_s: float = Field(
+        default=30, ge=0.1, description="Seconds without a new instance after which a study has settled."
+    )
+    quiet_by_modality: dict[str, float] = Field(
+        default={"CT": 10, "CR": 5, "DX": 5}, description="Quiet seconds by modality; the longest of a study's counts."
+    )
+    hard_cap_s: float = Field(
+        default=1800, gt=0, description="A study that never falls quiet is settled as incomplete then."
+    )
+
+
+class Deid(Section):
+    """De-identification on entry."""
+
+    recipe: Path | None = Field(default=None, description="The site's deid recipe; default: the shipped basic.deid.")
+    quarantine_days: float = Field(
+        default=14, gt=0, description="What could not be de-identified is destroyed after this."
+    )
+
+
+class Triage(Section):
+    """Models."""
+
+    enabled: bool = Field(
+        default=True, description="Run the models; when off, every study is skipped with that reason."
+    )
+    models_dir: Path | None = Field(default=None, description="Folder of model packages; default: the shipped models.")
+    provider: Literal["auto", "cpu", "cuda"] = Field(
+        default="auto", description="auto: CUDA if a GPU really answers, else CPU."
+    )
+    require_gpu: bool = Field(default=False, description="Stop instead of falling back to the CPU.")
+    threads: int = Field(default=0, ge=0, description="Inference threads; 0: let onnxruntime choose.")
+    time_limit_s: float = Field(default=120, gt=0, description="A study that takes longer to judge is skipped.")
+
+
+class Worklist(Section):
+    """Write-back to the PACS."""
+
+    mode: Literal["shadow", "information", "live"] = Field(
+        default="shadow", description="shadow: write nothing; information: evidence only; live: evidence and workitem."
+    )
+    pacs: str = Field(default="pacs", description="The peer ([peers.NAME]) that stores SR and key image.")
+    ups: str = Field(default="ups", description="The peer that keeps the UPS worklist (UPS-Push).")
+    calling_ae_title: AeTitle = Field(default="EDGENODE", description="AE title we use when we write back.")
+    key_image: bool = Field(
+        default=True, description="Send a Secondary Capture of the key image with the finding drawn in."
+    )
+    timeout_s: float = Field(default=30, gt=0, description="Network and DIMSE time-out of the write-back.")
+    max_age_hours: float = Field(default=24, gt=0, description="Deliveries that fail for so long wait for a human.")
+
+
+class Forward(Section):
+    """The way to the central trainer."""
+
+    url: str = Field(default="", description="STOW-RS endpoint (…/studies); empty: nothing is forwarded.")
+    user: str = Field(default="", description="User for HTTP basic authentication; empty: none.")
+    password_file: Path | None = Field(default=None, description="File (0400) with the password of `user`.")
+    token_file: Path | None = Field(default=None, description="File (0400) with a bearer token.")
+    ca_file: Path | None = Field(default=None, description="CA bundle that signed the trainer's certificate.")
+    client_cert: Path | None = Field(default=None, description="Client certificate (PEM) for mutual TLS.")
+    client_key: Path | None = Field(default=None, description="Key of the client certificate.")
+    batch_instances: int = Field(default=16, ge=1, le=256, description="At most so many instances in one request.")
+    batch_mb: float = Field(
+        default=16, gt=0, description="At most so many MB in one request (one instance may exceed it)."
+    )
+    in_flight: int = Field(default=2, ge=1, le=8, description="Requests under way at once.")
+    timeout_s: float = Field(
+        default=60, gt=0, description="Seconds without an answer after which a request is given up."
+    )
+    max_age_days: float = Field(default=14, gt=0, description="Deliveries that fail for so long wait for a human.")
+
+
+class Consent(Section):
+    """Whether a patient's studies may leave."""
+
+    source: Literal["deny-all", "csv", "allow-all"] = Field(
+        default="deny-all",
+        description="deny-all: nothing leaves; csv: the list below decides; allow-all: consent is held elsewhere.",
+    )
+    csv_file: Path | None = Field(default=None, description="CSV with the columns patient_key,consent (allow or deny).")
+
+
+class Retention(Section):
+    """How long what is kept."""
+
+    envelope_hours: float = Field(
+        default=72, ge=0, description="Identity is destroyed so long after the last write-back."
+    )
+    clean_days: float = Field(
+        default=7, ge=0, description="Clean objects are destroyed so long after the last delivery."
+    )
+
+
+class Status(Section):
+    """Status page and metrics (loopback only)."""
+
+    host: str = Field(default="127.0.0.1", description="Address of the status page and /metrics.")
+    port: Port = Field(default=8093, description="Port of the status page and /metrics; 0: off.")
+
+
+class PeerEntry(Section):
+    """A DICOM peer."""
+
+    ae_title: AeTitle = Field(description="The peer's AE title.")
+    host: str = Field(description="The peer's host name or address.")
+    port: Port = Field(description="The peer's TCP port.")
+
+
+class Config(Section):
+    """The whole file."""
+
+    node: Node = Node()
+    storage: Storage = Storage()
+    receive: Receive = Receive()
+    settle: Settle = Settle()
+    deid: Deid = Deid()
+    triage: Triage = Triage()
+    worklist: Worklist = Worklist()
+    forward: Forward = Forward()
+    consent: Consent = Consent()
+    retention: Retention = Retention()
+    status: Status = Status()
+    peers: dict[str, PeerEntry] = Field(default={}, description="DICOM peers by name.")
