@@ -1,0 +1,168 @@
+"""The database under the ledger: engine, durable transactions, versioned migrations.
+
+SQLite in WAL mode with synchronous=FULL: a committed transaction survives a power cut. Every write transaction takes
+the write lock at its start (BEGIN IMMEDIATE), so that what it read is still true when it writes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from edge_node.domain.errors import Retry, Stop
+from edge_node.store import tables
+
+BUSY_TIMEOUT_S = 30.0
+
+
+def _create_first_schema(connection: Connection) -> None:
+    tables.metadata.create_all(connection)
+    connection.execute(insert(tables.audit_head).values(id=1, seq=0, hash="0" * 64))
+
+
+# One entry per schema version, in order; an entry is never edited once released.
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create_first_schema,)
+
+
+class Database:
+    """A ledger database at `path`; `read_only` never creates, migrates or writes (the status role, the CLI)."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        self.read_only = read_only
+        if read_only and not path.exists():
+            raise Stop(
+                "ledger.missing",
+                f"there is no ledger at {path}",
+                hint="run `edge-node init`, or point --config at the node's configuration",
+                exit_code=69,
+            )
+        mode = "ro" if read_only else "rwc"
+        self.engine: Engine = create_engine(
+            f"sqlite:///file:{path}?mode={mode}&uri=true",
+            connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+            pool_size=8,
+        )
+        event.listen(self.engine, "connect", self._on_connect)
+        event.listen(self.engine, "begin", self._on_begin)
+
+    def _on_connect(self, raw: Any, _record: object) -> None:
+        raw.isolation_level = None  # SQLAlchemy, not the driver, says when a transaction begins
+        cursor = raw.cursor()
+        if not self.read_only:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            cursor.execute("PRAGMA synchronous=FULL")
+            cursor.execute("PRAGMA secure_delete=ON")  # a destroyed key must leave no bytes in free pages
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA temp_store=MEMORY")
+        cursor.close()
+
+    def _on_begin(self, connection: Connection) -> None:
+        write = connection.get_execution_options().get("edge_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """One durable write transaction. Raises Retry("ledger.busy") when the lock cannot be had in time."""
+        with (
+            _translated(self.path),
+            self.engine.connect().execution_options(edge_write=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """One consistent snapshot."""
+        with _translated(self.path), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    def migrate(self) -> int:
+        """Bring the schema up to date, after a backup of what was there; returns the version now in force."""
+        with _translated(self.path), self.engine.connect().execution_options(edge_write=True) as connection:
+            with connection.begin():
+                version = _version(connection)
+                if version > len(MIGRATIONS):
+                    raise Stop(
+                        "ledger.newer",
+                        f"the ledger {self.path} has schema {version}, this edge-node knows up to {len(MIGRATIONS)}",
+                        hint="install the edge-node version that wrote it, or restore the backup beside it",
+                    )
+                if version == len(MIGRATIONS):
+                    return version
+            if version:
+                with connection.begin():
+                    self._backup(connection, version)
+            with connection.begin():
+                version = _version(connection)  # another role may have migrated meanwhile
+                for number, migration in enumerate(MIGRATIONS[version:], start=version + 1):
+                    migration(connection)
+                    connection.execute(insert(tables.schema_version).values(version=number, applied_at=time.time()))
+        return len(MIGRATIONS)
+
+    def _backup(self, _connection: Connection, version: int) -> None:
+        # The write lock is held, so the file and its WAL are at rest.
+        for suffix in ("", "-wal"):
+            source = self.path.with_name(self.path.name + suffix)
+            if source.exists():
+                shutil.copy2(source, self.path.with_name(f"{self.path.name}.schema{version}{suffix}"))
+
+    def integrity(self) -> str:
+        """`ok`, or SQLite's own words on what is damaged."""
+        with self.read() as connection:
+            return str(connection.exec_driver_sql("PRAGMA quick_check").scalar())
+
+    def shred_journal(self) -> None:
+        """Fold the WAL into the database and cut it, so that deleted key bytes do not linger there."""
+        with self.engine.connect() as connection:
+            raw = connection.connection.driver_connection
+            if raw is not None:
+                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _version(connection: Connection) -> int:
+    if not inspect(connection).has_table("schema_version"):
+        return 0
+    versions = connection.execute(select(tables.schema_version.c.version)).scalars().all()
+    return max(versions, default=0)
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        text = str(error.orig).lower()
+        if "locked" in text or "busy" in text:
+            raise Retry("ledger.busy", f"the ledger {path} is locked by another process") from None
+        if "full" in text:
+            raise Retry(
+                "ledger.disk-full", f"no room on the disk of the ledger {path}", hint="free space on the data disk"
+            ) from None
+        if "no such table" in text:
+            raise Stop(
+                "ledger.no-schema", f"the ledger {path} has no schema yet", hint="run `edge-node init`", exit_code=69
+            ) from None
+        raise Stop(
+            "ledger.unusable",
+            f"the ledger {path} cannot be used: {type(error.orig).__name__}",
+            hint="check permissions and the disk, then `edge-node doctor`",
+            exit_code=74,
+        ) from None
+    except DatabaseError as error:
+        raise Stop(
+            "ledger.corrupt",
+            f"the ledger {path} is damaged: {type(error.orig).__name__}",
+            hint="stop the node and restore the newest backup (`edge-node docs operations`)",
+            exit_code=74,
+        ) from None

@@ -1,0 +1,83 @@
+"""What is destroyed when its time is over: envelopes, clean objects, quarantined items, empty segments.
+
+Destroying means deleting the wrapped data key (crypto-shredding); rows stay, so that the ledger tells for ever what
+was there. Nothing is destroyed of a study that was reopened meanwhile.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from sqlalchemy import Connection, delete, select, update
+
+from edge_node.domain.study import KeyClass, StudyState
+from edge_node.store import audit
+from edge_node.store.database import Database
+from edge_node.store.keyring import destroy
+from edge_node.store.spool import idle_segments, remove_segment
+from edge_node.store.tables import envelope, finding, instance, quarantine, study
+
+
+def still_delivered(connection: Connection, study_key: str, revision: int) -> bool:
+    """Whether this revision is the current one and was delivered: only then may anything of it be destroyed."""
+    row = connection.execute(
+        select(study.c.state).where(study.c.study_key == study_key, study.c.revision == revision)
+    ).one_or_none()
+    return row is not None and row.state in (StudyState.DELIVERED, StudyState.CLOSED)
+
+
+def destroy_identity(connection: Connection, study_key: str, revision: int) -> None:
+    """Shred the study's identity envelopes, unless it was reopened."""
+    if still_delivered(connection, study_key, revision):
+        destroy(connection, study_key, KeyClass.ENVELOPE)
+        connection.execute(delete(envelope).where(envelope.c.study_key == study_key))
+
+
+def destroy_clean(connection: Connection, study_key: str, revision: int) -> None:
+    """Shred the study's clean objects and key images, unless it was reopened."""
+    if still_delivered(connection, study_key, revision):
+        destroy(connection, study_key, KeyClass.CLEAN)
+        connection.execute(update(instance).where(instance.c.study_key == study_key).values(kept=False))
+        connection.execute(update(finding).where(finding.c.study_key == study_key).values(sealed_key_image=None))
+
+
+def close_quarantine(connection: Connection, item: str, state: str, actor: str) -> bool:
+    """Shred one quarantined item (`state` RELEASED, DISCARDED or EXPIRED says why); False when it was closed before."""
+    changed = connection.execute(
+        update(quarantine)
+        .where(quarantine.c.item == item, quarantine.c.state == "HELD")
+        .values(state=state, closed_at=time.time())
+    )
+    if not changed.rowcount:
+        return False
+    destroy(connection, item, KeyClass.QUARANTINE)
+    row = connection.execute(select(quarantine.c.study_key).where(quarantine.c.item == item)).one()
+    audit.append(connection, actor, f"quarantine.{state.lower()}", row.study_key or "", {"item": item})
+    return True
+
+
+def expire_quarantine(database: Database, actor: str) -> int:
+    """Shred the quarantined items whose time is over; returns how many."""
+    with database.read() as connection:
+        over = select(quarantine.c.item).where(quarantine.c.state == "HELD", quarantine.c.expires_at < time.time())
+        items = connection.execute(over).scalars().all()
+    if not items:
+        return 0
+    with database.write() as connection:
+        count = sum(close_quarantine(connection, item, "EXPIRED", actor) for item in items)
+    database.shred_journal()
+    return count
+
+
+def sweep_segments(database: Database, folder: Path) -> int:
+    """Delete the segments that hold nothing kept any more; returns the bytes that came free."""
+    freed = 0
+    for name in idle_segments(folder):
+        with database.read() as connection:
+            kept = select(instance.c.sop_uid).where(instance.c.segment == name, instance.c.kept).limit(1)
+            held = select(quarantine.c.item).where(quarantine.c.segment == name, quarantine.c.state == "HELD").limit(1)
+            needed = connection.execute(kept).first() or connection.execute(held).first()
+        if not needed:
+            freed += remove_segment(folder, name)
+    return freed

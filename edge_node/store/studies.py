@@ -1,0 +1,302 @@
+"""Reads and writes of the study's row and what hangs on it: settling, findings, reading order, deliveries."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from edge_node.domain.errors import Quarantine
+from edge_node.domain.finding import KeyImage, TriageResult, result_from_json, result_to_json
+from edge_node.domain.study import CleanObject, CleanStudy, DeliveryState, KeyClass, StudyState
+from edge_node.domain.worklist import Priority
+from edge_node.store.database import Database
+from edge_node.store.keyring import Keyring
+from edge_node.store.seal import seal, unseal
+from edge_node.store.spool import Place, SpoolReader
+from edge_node.store.tables import delivery, envelope, finding, instance, reading, result_object, study
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """A study that still receives."""
+
+    study_key: str
+    revision: int
+    modalities: tuple[str, ...]
+    opened_at: float
+    last_received_at: float
+
+
+def unsettled(connection: Connection) -> list[Unsettled]:
+    """All studies in RECEIVING."""
+    rows = connection.execute(select(study).where(study.c.state == StudyState.RECEIVING))
+    return [
+        Unsettled(r.study_key, r.revision, tuple(r.modalities.split(",")), r.opened_at, r.last_received_at)
+        for r in rows
+    ]
+
+
+def settle(
+    connection: Connection, candidate: Unsettled, *, reason: str, complete: bool, at: float
+) -> dict[str, object] | None:
+    """Mark the study SETTLED unless an instance arrived meanwhile (then None).
+
+    Returns what the audit records: instance count and a digest over every instance's UID and content hash.
+    """
+    changed = connection.execute(
+        update(study)
+        .where(
+            study.c.study_key == candidate.study_key,
+            study.c.state == StudyState.RECEIVING,
+            study.c.last_received_at == candidate.last_received_at,
+        )
+        .values(state=StudyState.SETTLED, settled_at=at, settle_reason=reason, complete=complete)
+    )
+    if not changed.rowcount:
+        return None
+    digest, count = hashlib.sha256(), 0
+    for row in connection.execute(
+        select(instance.c.sop_uid, instance.c.sha256)
+        .where(instance.c.study_key == candidate.study_key)
+        .order_by(instance.c.sop_uid)
+    ):
+        digest.update(f"{row.sop_uid} {row.sha256}\n".encode())
+        count += 1
+    return {
+        "revision": candidate.revision,
+        "reason": reason,
+        "complete": complete,
+        "instances": count,
+        "contents": digest.hexdigest(),
+    }
+
+
+def get(connection: Connection, study_key: str) -> Row[tuple[object, ...]]:
+    """The study's row. Raises Quarantine("study.unknown")."""
+    row = connection.execute(select(study).where(study.c.study_key == study_key)).one_or_none()
+    if row is None:
+        raise Quarantine("study.unknown", f"the ledger knows no study {study_key}", hint="edge-node study list")
+    return row
+
+
+def advance(connection: Connection, study_key: str, revision: int, state: StudyState, at: float) -> bool:
+    """Move the study on, unless a newer revision was opened meanwhile (then False)."""
+    stamp = {
+        StudyState.TRIAGED: "triaged_at",
+        StudyState.DELIVERED: "delivered_at",
+        StudyState.CLOSED: "closed_at",
+    }.get(state)
+    changed = connection.execute(
+        update(study)
+        .where(
+            study.c.study_key == study_key,
+            study.c.revision == revision,
+            study.c.state.not_in((StudyState.RECEIVING, StudyState.HELD)),
+        )
+        .values(state=state, **({stamp: at} if stamp else {}))
+    )
+    return bool(changed.rowcount)
+
+
+class CleanObjects:
+    """Opens clean objects and key images with the clean key (dicom, compute and forward roles)."""
+
+    def __init__(self, database: Database, keyring: Keyring, spool: SpoolReader) -> None:
+        self._database = database
+        self._keyring = keyring
+        self._spool = spool
+
+    def study(self, study_key: str, sop_uids: Iterable[str] | None = None) -> CleanStudy:
+        """The study with its kept objects in order of receipt; `sop_uids` narrows it."""
+        with self._database.read() as connection:
+            row = get(connection, study_key)
+            rows = connection.execute(
+                select(instance)
+                .where(instance.c.study_key == study_key, instance.c.kept)
+                .order_by(instance.c.received_at, instance.c.sop_uid)
+            ).all()
+        wanted = None if sop_uids is None else set(sop_uids)
+        objects = tuple(self._object(r) for r in rows if wanted is None or r.sop_uid in wanted)
+        s = row._mapping
+        return CleanStudy(
+            study_key, str(s["study_uid"]), int(s["revision"]), tuple(s["modalities"].split(",")), objects
+        )
+
+    def _object(self, row: Row[tuple[object, ...]]) -> CleanObject:
+        r = row._mapping
+        place = Place(r["segment"], r["offset"], r["length"])
+        key_id, study_key, sop_uid = r["key_id"], r["study_key"], r["sop_uid"]
+
+        def read() -> bytes:
+            key = self._keyring.open(key_id, study_key, KeyClass.CLEAN)
+            return unseal(key.secret, self._spool.read(place), f"clean {study_key} {sop_uid}")
+
+        return CleanObject(
+            sop_uid,
+            r["series_uid"],
+            r["sop_class"],
+            r["transfer_syntax"],
+            r["modality"],
+            r["size"],
+            r["sha256"],
+            r["pixel_risk"],
+            read,
+        )
+
+    def put_finding(self, connection: Connection, study_key: str, revision: int, result: TriageResult) -> None:
+        """Store the result of a triage; the key image is sealed. Replaces an earlier result of the same revision."""
+        image, sealed, key_id = result.key_image, None, ""
+        if image is not None:
+            key = self._keyring.obtain_in(connection, study_key, KeyClass.CLEAN)
+            key_id, sealed = key.key_id, seal(key.secret, image.rgb, f"key image {study_key} {revision}")
+        connection.execute(finding.delete().where(finding.c.study_key == study_key, finding.c.revision == revision))
+        connection.execute(
+            insert(finding).values(
+                study_key=study_key,
+                revision=revision,
+                result=result_to_json(result),
+                key_id=key_id,
+                rows=image.rows if image else None,
+                columns=image.columns if image else None,
+                sealed_key_image=sealed,
+                at=time.time(),
+            )
+        )
+
+    def finding(self, study_key: str, revision: int, *, with_image: bool = True) -> TriageResult | None:
+        """The stored result, or None; the key image is left out when its key is destroyed or not wanted."""
+        with self._database.read() as connection:
+            row = connection.execute(
+                select(finding).where(finding.c.study_key == study_key, finding.c.revision == revision)
+            ).one_or_none()
+        if row is None:
+            return None
+        image = None
+        if with_image and row.sealed_key_image is not None:
+            key = self._keyring.open(row.key_id, study_key, KeyClass.CLEAN)
+            rgb = unseal(key.secret, row.sealed_key_image, f"key image {study_key} {revision}")
+            image = KeyImage(row.rows, row.columns, rgb)
+        return result_from_json(row.result, image)
+
+
+class Vault:
+    """Opens identity envelopes (dicom role only: it alone holds the vault key)."""
+
+    def __init__(self, database: Database, keyring: Keyring) -> None:
+        self._database = database
+        self._keyring = keyring
+
+    def open(self, study_key: str) -> tuple[str, Mapping[str, str]]:
+        """(study JSON, {pseudonymous SOP Instance UID: instance JSON}). Raises Quarantine("vault.destroyed")."""
+        with self._database.read() as connection:
+            rows = connection.execute(select(envelope).where(envelope.c.study_key == study_key)).all()
+        own, instances = "", {}
+        for row in rows:
+            key = self._keyring.open(row.key_id, study_key, KeyClass.ENVELOPE)
+            text = unseal(key.secret, row.sealed, f"envelope {study_key} {row.sop_uid}").decode()
+            if row.sop_uid:
+                instances[row.sop_uid] = text
+            else:
+                own = text
+        if not own:
+            raise Quarantine(
+                "vault.destroyed",
+                "the identity of this study was destroyed by retention; nothing can be written back any more",
+                study=study_key,
+                hint="send the study again from the PACS",
+            )
+        return own, instances
+
+
+def put_reading(connection: Connection, study_key: str, revision: int, priority: Priority) -> None:
+    """Store the study's place in the reading order; the order of an earlier revision may rise but never fall."""
+    old = connection.execute(select(reading).where(reading.c.study_key == study_key)).one_or_none()
+    values = {
+        "study_key": study_key,
+        "revision": revision,
+        "tier": priority.tier,
+        "due": priority.due,
+        "target_minutes": priority.target_minutes,
+        "level": priority.level,
+        "raised_by_ai": priority.raised_by_ai,
+        "reason": priority.reason,
+        "decided_at": time.time(),
+    }
+    if old is None:
+        connection.execute(insert(reading).values(**values))
+    elif (priority.tier, priority.due) <= (old.tier, old.due):
+        connection.execute(update(reading).where(reading.c.study_key == study_key).values(**values, written_at=None))
+    else:
+        connection.execute(update(reading).where(reading.c.study_key == study_key).values(revision=revision))
+
+
+def get_reading(connection: Connection, study_key: str) -> Priority | None:
+    """The study's place in the reading order."""
+    row = connection.execute(select(reading).where(reading.c.study_key == study_key)).one_or_none()
+    if row is None:
+        return None
+    return Priority(row.tier, row.due, row.target_minutes, row.level, row.raised_by_ai, row.reason)
+
+
+def reading_written(connection: Connection, study_key: str, at: float) -> None:
+    """The workitem with the current priority stands at the peer."""
+    connection.execute(update(reading).where(reading.c.study_key == study_key).values(written_at=at))
+
+
+def record_result(
+    connection: Connection, study_key: str, revision: int, *, kind: str, target: str, uid: str, at: float
+) -> None:
+    """Remember a result object that a peer took (its UID is derived by keyed hash, so not PHI); idempotent."""
+    key = {"study_key": study_key, "revision": revision, "kind": kind, "target": target}
+    there = select(result_object.c.uid).filter_by(**key)
+    if connection.execute(there).first() is None:
+        connection.execute(insert(result_object).values(**key, uid=uid, at=at))
+
+
+def delivered_revisions(connection: Connection, study_key: str, kind: str) -> list[int]:
+    """Revisions whose result object of that kind a peer took, ascending."""
+    query = (
+        select(result_object.c.revision)
+        .where(result_object.c.study_key == study_key, result_object.c.kind == kind)
+        .distinct()
+        .order_by(result_object.c.revision)
+    )
+    return [int(r) for r in connection.execute(query).scalars()]
+
+
+def deliveries(connection: Connection, study_key: str, destination: str) -> dict[str, tuple[str, str]]:
+    """{SOP Instance UID: (state, code)} of what was tried towards a destination."""
+    rows = connection.execute(
+        select(delivery).where(delivery.c.study_key == study_key, delivery.c.destination == destination)
+    )
+    return {r.sop_uid: (r.state, r.code) for r in rows}
+
+
+def put_delivery(
+    connection: Connection, study_key: str, sop_uid: str, destination: str, state: DeliveryState, code: str
+) -> None:
+    """Record where one instance's delivery stands; DELIVERED is final."""
+    row = connection.execute(
+        select(delivery.c.state).where(delivery.c.sop_uid == sop_uid, delivery.c.destination == destination)
+    ).one_or_none()
+    values = {"state": str(state), "code": code, "at": time.time()}
+    if row is None:
+        connection.execute(
+            insert(delivery).values(sop_uid=sop_uid, destination=destination, study_key=study_key, **values)
+        )
+    elif row.state != DeliveryState.DELIVERED:
+        connection.execute(
+            update(delivery)
+            .where(delivery.c.sop_uid == sop_uid, delivery.c.destination == destination)
+            .values(**values)
+        )
+
+
+def counts_by_state(connection: Connection) -> dict[str, int]:
+    """{study state: number of studies}."""
+    rows = connection.execute(select(study.c.state, func.count()).group_by(study.c.state))
+    return {str(state): int(count) for state, count in rows}

@@ -1,0 +1,237 @@
+"""The ledger's tables: pseudonymous keys, states, timings, hashes; sealed blobs; never PHI in the clear.
+
+SQLAlchemy Core only, nothing that SQLite or PostgreSQL alone could do. Times are seconds since the epoch (UTC).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData()
+
+schema_version = Table(
+    "schema_version",
+    metadata,
+    Column("version", Integer, primary_key=True),
+    Column("applied_at", Float, nullable=False),
+)
+
+study = Table(
+    "study",
+    metadata,
+    Column("study_key", String(16), primary_key=True),
+    Column("study_uid", String(64), nullable=False),
+    Column("patient_key", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("complete", Boolean, nullable=False),
+    Column("modalities", String(64), nullable=False),  # comma separated, sorted
+    Column("body_part", String(16), nullable=False),
+    Column("order_priority", String(16), nullable=False),
+    Column("calling_ae", String(16), nullable=False),
+    Column("recipe", String(64), nullable=False),
+    Column("recipe_sha256", String(64), nullable=False),
+    Column("instances", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("first_received_at", Float, nullable=False),
+    Column("opened_at", Float, nullable=False),  # when the current revision began
+    Column("last_received_at", Float, nullable=False),
+    Column("settled_at", Float),
+    Column("settle_reason", String(64), nullable=False, default=""),
+    Column("triaged_at", Float),
+    Column("delivered_at", Float),
+    Column("closed_at", Float),
+)
+Index("study_by_state", study.c.state)
+
+data_key = Table(
+    "data_key",
+    metadata,
+    Column("key_id", String(16), primary_key=True),
+    Column("owner", String(16), nullable=False),  # study key or quarantine id
+    Column("class", String(16), nullable=False),
+    Column("wrapped", LargeBinary, nullable=False),
+    UniqueConstraint("owner", "class"),
+)
+
+instance = Table(
+    "instance",
+    metadata,
+    Column("sop_uid", String(64), primary_key=True),
+    Column("study_key", String(16), nullable=False),
+    Column("series_uid", String(64), nullable=False),
+    Column("sop_class", String(64), nullable=False),
+    Column("transfer_syntax", String(64), nullable=False),
+    Column("modality", String(16), nullable=False),
+    Column("pixel_risk", String(64), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("source_digest", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("key_id", String(16), nullable=False),
+    Column("segment", String(64), nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("kept", Boolean, nullable=False),
+    Column("recipe_sha256", String(64), nullable=False),
+    Column("received_at", Float, nullable=False),
+)
+Index("instance_by_study", instance.c.study_key)
+Index("instance_by_segment", instance.c.segment)
+
+envelope = Table(
+    "envelope",
+    metadata,
+    Column("study_key", String(16), primary_key=True),
+    Column("sop_uid", String(64), primary_key=True),  # "" for the study's own envelope
+    Column("key_id", String(16), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("item", String(16), primary_key=True),
+    Column("study_key", String(16)),
+    Column("state", String(16), nullable=False),  # HELD, RELEASED, DISCARDED, EXPIRED
+    Column("code", String(64), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("calling_ae", String(16), nullable=False),
+    Column("source_digest", String(64), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("key_id", String(16), nullable=False),
+    Column("segment", String(64), nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("length", BigInteger, nullable=False),
+    Column("received_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False),
+    Column("closed_at", Float),
+)
+Index("quarantine_by_digest", quarantine.c.source_digest)
+
+task = Table(
+    "task",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("study_key", String(16), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("step", String(16), nullable=False),
+    Column("target", String(32), nullable=False),
+    Column("urgency", Integer, nullable=False),  # smaller is taken first
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),  # how often it was claimed
+    Column("failures", Integer, nullable=False),  # passing failures since the last progress: the back-off's exponent
+    Column("created_at", Float, nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("lease_until", Float),
+    Column("owner", String(64), nullable=False, default=""),
+    Column("code", String(64), nullable=False, default=""),
+    Column("message", Text, nullable=False, default=""),
+    Column("finished_at", Float),
+    UniqueConstraint("study_key", "revision", "step", "target"),
+)
+Index("task_to_claim", task.c.step, task.c.state, task.c.not_before)
+
+finding = Table(
+    "finding",
+    metadata,
+    Column("study_key", String(16), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("result", Text, nullable=False),  # JSON of TriageResult
+    Column("key_id", String(16), nullable=False, default=""),
+    Column("rows", Integer),
+    Column("columns", Integer),
+    Column("sealed_key_image", LargeBinary),
+    Column("at", Float, nullable=False),
+)
+
+reading = Table(
+    "reading",
+    metadata,
+    Column("study_key", String(16), primary_key=True),
+    Column("revision", Integer, nullable=False),
+    Column("tier", Integer, nullable=False),
+    Column("due", Float, nullable=False),
+    Column("target_minutes", Float, nullable=False),
+    Column("level", String(8), nullable=False),
+    Column("raised_by_ai", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("decided_at", Float, nullable=False),
+    Column("written_at", Float),
+)
+
+result_object = Table(
+    "result_object",
+    metadata,
+    Column("study_key", String(16), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("kind", String(32), primary_key=True),
+    Column("target", String(32), primary_key=True),
+    Column("uid", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+delivery = Table(
+    "delivery",
+    metadata,
+    Column("sop_uid", String(64), primary_key=True),
+    Column("destination", String(32), primary_key=True),
+    Column("study_key", String(16), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+)
+Index("delivery_by_study", delivery.c.study_key)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Float, nullable=False),
+    Column("actor", String(64), nullable=False),
+    Column("action", String(64), nullable=False),
+    Column("study_key", String(16), nullable=False),
+    Column("detail", Text, nullable=False),  # JSON, sorted keys
+    Column("previous", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+Index("audit_by_study", audit.c.study_key)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    Column("role", String(16), primary_key=True),
+    Column("pid", Integer, nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("state", String(16), nullable=False),  # starting, ready, stopping
+    Column("detail", Text, nullable=False),  # JSON
+)
+
+setting = Table(
+    "setting",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)

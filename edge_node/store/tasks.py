@@ -1,0 +1,282 @@
+"""The line's work: one row per step, target and study revision, claimed by lease.
+
+A worker that dies lets its lease run out and another takes the row again; every step is idempotent, so "again" never
+means "twice" to the outside. No folder scans, no lock files, no broker.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+
+from edge_node.domain.errors import EdgeNodeError, Retry
+from edge_node.domain.study import TaskState
+from edge_node.store import audit
+from edge_node.store.database import Database
+from edge_node.store.tables import setting, study, task
+
+BACKOFF_FIRST_S = 2.0
+BACKOFF_CAP_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A claimed row: work for `step` on one revision of a study, for one target ("" when the step has none)."""
+
+    id: int
+    study_key: str
+    revision: int
+    step: str
+    target: str
+    attempts: int
+    failures: int
+    created_at: float
+
+
+class Tasks:
+    """Claims and settles work for one process; `actor` is what the audit calls it (node/role)."""
+
+    def __init__(self, database: Database, actor: str) -> None:
+        self._database = database
+        self._actor = actor
+        self._owner = f"{actor}:{os.getpid()}:{secrets.token_hex(4)}"
+
+    def claim(self, step: str, target: str | None, lease_s: float) -> Task | None:
+        """Take the most urgent due row of `step` (of one `target`), or one whose lease ran out; None: nothing to do."""
+        now = time.time()
+        due = select(task.c.id).where(
+            task.c.step == step,
+            *([] if target is None else [task.c.target == target]),
+            task.c.step.not_in(select(setting.c.value).where(setting.c.name.like("paused.%"))),
+            or_(
+                (task.c.state == TaskState.READY) & (task.c.not_before <= now),
+                (task.c.state == TaskState.LEASED) & (task.c.lease_until < now),
+            ),
+        )
+        with self._database.read() as connection:
+            if connection.execute(due.limit(1)).first() is None:
+                return None  # an idle poll takes no write lock
+        with self._database.write() as connection:
+            row = connection.execute(
+                update(task)
+                .where(
+                    task.c.id
+                    == due.order_by(task.c.urgency, task.c.id)
+                    .limit(1)
+                    .with_for_update(skip_locked=True)
+                    .scalar_subquery()
+                )
+                .values(
+                    state=TaskState.LEASED,
+                    lease_until=now + lease_s,
+                    owner=self._owner,
+                    attempts=task.c.attempts + 1,
+                )
+                .returning(task)
+            ).one_or_none()
+        if row is None:
+            return None
+        return Task(
+            row.id, row.study_key, row.revision, row.step, row.target, row.attempts, row.failures, row.created_at
+        )
+
+    def extend(self, claimed: Task, lease_s: float) -> bool:
+        """Renew the lease; False when another worker holds the row by now."""
+        with self._database.write() as connection:
+            changed = connection.execute(
+                update(task)
+                .where(task.c.id == claimed.id, task.c.owner == self._owner, task.c.state == TaskState.LEASED)
+                .values(lease_until=time.time() + lease_s)
+            )
+        return bool(changed.rowcount)
+
+    def done(self, connection: Connection, claimed: Task, code: str, detail: dict[str, object]) -> bool:
+        """Mark the row done and audit it in the caller's transaction; False: the lease was lost, commit nothing."""
+        changed = connection.execute(
+            update(task)
+            .where(task.c.id == claimed.id, task.c.owner == self._owner, task.c.state == TaskState.LEASED)
+            .values(state=TaskState.DONE, code=code, message="", finished_at=time.time(), lease_until=None)
+        )
+        if not changed.rowcount:
+            return False
+        audit.append(
+            connection,
+            self._actor,
+            f"{claimed.step}.done",
+            claimed.study_key,
+            {"revision": claimed.revision, "target": claimed.target, "code": code, **detail},
+        )
+        return True
+
+    def put_back(self, claimed: Task, error: Retry, max_age_s: float) -> TaskState:
+        """After a passing failure: try again later with jittered back-off, or wait for a human past `max_age_s`."""
+        now = time.time()
+        failures = 0 if error.progress else claimed.failures + (1 if error.counts else 0)
+        pause = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(max(failures - 1, 0), 12))
+        pause = max(pause * random.uniform(0.5, 1.0), error.after or 0.0)  # noqa: S311  jitter, not a secret
+        too_old = now - claimed.created_at > max_age_s
+        state = TaskState.DEAD if too_old else TaskState.READY
+        with self._database.write() as connection:
+            changed = connection.execute(
+                update(task)
+                .where(task.c.id == claimed.id, task.c.owner == self._owner, task.c.state == TaskState.LEASED)
+                .values(
+                    state=state,
+                    failures=failures,
+                    not_before=now + pause,
+                    lease_until=None,
+                    code=error.code,
+                    message=error.message,
+                    finished_at=now if too_old else None,
+                )
+            )
+            if too_old and changed.rowcount:
+                self._audit_failure(connection, claimed, error, "gave-up")
+        return state
+
+    def bury(self, claimed: Task, error: EdgeNodeError) -> None:
+        """After a permanent failure: the row waits for a human (`edge-node study retry`)."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(task)
+                .where(task.c.id == claimed.id, task.c.owner == self._owner)
+                .values(
+                    state=TaskState.DEAD,
+                    lease_until=None,
+                    code=error.code,
+                    message=error.message,
+                    finished_at=time.time(),
+                )
+            )
+            self._audit_failure(connection, claimed, error, "failed")
+
+    def _audit_failure(self, connection: Connection, claimed: Task, error: EdgeNodeError, what: str) -> None:
+        audit.append(
+            connection,
+            self._actor,
+            f"{claimed.step}.{what}",
+            claimed.study_key,
+            {"revision": claimed.revision, "target": claimed.target, "code": error.code, "attempts": claimed.attempts},
+        )
+
+    def release_leases(self) -> int:
+        """Give back what this owner still holds (graceful drain), so that nobody waits for leases to run out."""
+        return self._release(task.c.owner == self._owner)
+
+    def take_over(self) -> int:
+        """At the start of a role: give back what its dead predecessors on this node still hold."""
+        return self._release(task.c.owner.startswith(f"{self._actor}:", autoescape=True))
+
+    def _release(self, condition: ColumnElement[bool]) -> int:
+        with self._database.write() as connection:
+            changed = connection.execute(
+                update(task)
+                .where(condition, task.c.state == TaskState.LEASED)
+                .values(state=TaskState.READY, lease_until=None, owner="")
+            )
+        return int(changed.rowcount)
+
+
+def enqueue(
+    connection: Connection,
+    study_key: str,
+    revision: int,
+    step: str,
+    *,
+    target: str = "",
+    urgency: int = 100,
+    not_before: float = 0.0,
+) -> None:
+    """Add work; the same step, target and revision is never added twice."""
+    there = connection.execute(
+        select(task.c.id).where(
+            task.c.study_key == study_key,
+            task.c.revision == revision,
+            task.c.step == step,
+            task.c.target == target,
+        )
+    ).first()
+    if there is None:
+        connection.execute(
+            insert(task).values(
+                study_key=study_key,
+                revision=revision,
+                step=step,
+                target=target,
+                urgency=urgency,
+                state=TaskState.READY,
+                attempts=0,
+                failures=0,
+                created_at=time.time(),
+                not_before=not_before,
+            )
+        )
+
+
+def supersede(connection: Connection, study_key: str, before_revision: int) -> int:
+    """Older revisions' unfinished work is void once a newer revision settles; returns how many rows."""
+    changed = connection.execute(
+        update(task)
+        .where(
+            task.c.study_key == study_key,
+            task.c.revision < before_revision,
+            task.c.state.in_((TaskState.READY, TaskState.DEAD)),
+        )
+        .values(state=TaskState.DONE, code="superseded", finished_at=time.time())
+    )
+    return int(changed.rowcount)
+
+
+def unfinished(connection: Connection, study_key: str, revision: int, steps: Iterable[str]) -> int:
+    """How many rows of `steps` are not DONE for this revision (DEAD ones count: a human is needed)."""
+    return int(
+        connection.execute(
+            select(func.count())
+            .select_from(task)
+            .where(
+                task.c.study_key == study_key,
+                task.c.revision == revision,
+                task.c.step.in_(tuple(steps)),
+                task.c.state != TaskState.DONE,
+            )
+        ).scalar_one()
+    )
+
+
+def requeue(connection: Connection, study_key: str, *, step: str | None = None, states: Iterable[str]) -> int:
+    """Make rows of the study's current revision READY again at once; returns how many."""
+    current = select(study.c.revision).where(study.c.study_key == study_key).scalar_subquery()
+    query = update(task).where(
+        task.c.study_key == study_key, task.c.revision == current, task.c.state.in_(tuple(states))
+    )
+    if step is not None:
+        query = query.where(task.c.step == step)
+    changed = connection.execute(
+        query.values(
+            state=TaskState.READY, attempts=0, failures=0, not_before=0.0, created_at=time.time(), finished_at=None
+        )
+    )
+    return int(changed.rowcount)
+
+
+def pause(connection: Connection, step: str) -> None:
+    """No new work of `step` is claimed until `resume`."""
+    resume(connection, step)
+    connection.execute(insert(setting).values(name=f"paused.{step}", value=step))
+
+
+def resume(connection: Connection, step: str) -> None:
+    """Undo `pause`."""
+    connection.execute(setting.delete().where(setting.c.name == f"paused.{step}"))
+
+
+def paused(connection: Connection) -> list[str]:
+    """Names of the paused steps."""
+    rows = connection.execute(select(setting.c.value).where(setting.c.name.like("paused.%")))
+    return sorted(str(value) for value in rows.scalars())

@@ -1,0 +1,117 @@
+"""Commit of received instances: durable, once, sealed, and never in the clear."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import select, update
+
+from edge_node.domain.errors import Quarantine, Stop
+from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, StudyState
+from edge_node.store import retention
+from edge_node.store.intake import Conflict, Received
+from edge_node.store.keyring import Keyring
+from edge_node.store.tables import instance, quarantine, study
+from tests.unit.store.conftest import KEYS, Store
+
+Make = Callable[..., Deidentified]
+
+
+def test_a_recorded_instance_reads_back_byte_for_byte(store: Store, clean_instance: Make) -> None:
+    clean = clean_instance()
+    receipt = store.intake.record(clean, calling_ae="CT1", received_at=1000.0)
+    assert receipt.received is Received.STORED
+    [one] = store.clean.study(receipt.study_key).objects
+    assert one.read() == clean.instance.part10
+    assert store.vault.open(receipt.study_key)[0] == clean.identity.study
+
+
+def test_nothing_identifiable_lies_on_the_disk_in_the_clear(
+    store: Store, clean_instance: Make, received: IdentifiedInstance
+) -> None:
+    store.intake.record(clean_instance(), calling_ae="CT1", received_at=1000.0)
+    store.intake.quarantine(received, "digest", Quarantine("deid.not-dicom", "cannot be parsed"), None)
+    files = [p for p in store.folder.rglob("*") if p.is_file()]
+    assert any(p.suffix == ".seg" and p.stat().st_size for p in files)
+    for path in files:
+        assert b"ZZ" not in path.read_bytes().replace(b"ZZZ", b""), path.name
+
+
+def test_the_same_instance_again_is_a_duplicate_and_changes_nothing(store: Store, clean_instance: Make) -> None:
+    store.intake.record(clean_instance(), calling_ae="CT1", received_at=1000.0)
+    again = store.intake.record(clean_instance(), calling_ae="CT1", received_at=2000.0)
+    assert again.received is Received.DUPLICATE
+    with store.database.read() as connection:
+        row = connection.execute(select(study)).one()
+    assert (row.instances, row.last_received_at) == (1, 1000.0)
+
+
+def test_the_same_uid_with_other_content_is_a_conflict(store: Store, clean_instance: Make) -> None:
+    store.intake.record(clean_instance(), calling_ae="CT1", received_at=1000.0)
+    with pytest.raises(Conflict):
+        store.intake.record(clean_instance(digest="other"), calling_ae="CT1", received_at=1001.0)
+
+
+def test_a_late_instance_reopens_the_study_as_the_next_revision(store: Store, clean_instance: Make) -> None:
+    store.intake.record(clean_instance(1), calling_ae="CT1", received_at=1000.0)
+    with store.database.write() as connection:
+        connection.execute(update(study).values(state=StudyState.DELIVERED))
+    store.intake.record(clean_instance(2), calling_ae="CT1", received_at=2000.0)
+    with store.database.read() as connection:
+        row = connection.execute(select(study)).one()
+    assert (row.state, row.revision, row.instances, row.opened_at) == (StudyState.RECEIVING, 2, 2, 2000.0)
+
+
+def test_a_role_without_the_vault_key_cannot_open_an_envelope(store: Store, clean_instance: Make) -> None:
+    store.intake.record(clean_instance(), calling_ae="CT1", received_at=1000.0)
+    compute = Keyring(store.database, {"clean": KEYS["clean"]})
+    with pytest.raises(Stop, match=r"store\.key-not-mine"):
+        compute.obtain("STUDYKEY0001", KeyClass.ENVELOPE)
+
+
+def test_a_shredded_study_never_opens_again_while_its_ledger_rows_stay(store: Store, clean_instance: Make) -> None:
+    store.intake.record(clean_instance(), calling_ae="CT1", received_at=1000.0)
+    with store.database.write() as connection:
+        connection.execute(update(study).values(state=StudyState.DELIVERED))
+        retention.destroy_identity(connection, "STUDYKEY0001", 1)
+        retention.destroy_clean(connection, "STUDYKEY0001", 1)
+    fresh = Keyring(store.database, KEYS)
+    with store.database.read() as connection:
+        row = connection.execute(select(instance)).one()
+    with pytest.raises(Quarantine, match=r"store\.key-destroyed"):
+        fresh.open(row.key_id, "STUDYKEY0001", KeyClass.CLEAN)
+    with pytest.raises(Quarantine, match=r"vault\.destroyed"):
+        store.vault.open("STUDYKEY0001")
+    assert row.sha256 == clean_instance().instance.sha256
+
+
+def test_retention_destroys_nothing_of_a_study_that_was_reopened(store: Store, clean_instance: Make) -> None:
+    store.intake.record(clean_instance(), calling_ae="CT1", received_at=1000.0)
+    with store.database.write() as connection:
+        retention.destroy_identity(connection, "STUDYKEY0001", 1)  # still RECEIVING
+        retention.destroy_clean(connection, "STUDYKEY0001", 1)
+    assert store.vault.open("STUDYKEY0001")[0]
+    assert store.clean.study("STUDYKEY0001").objects[0].read()
+
+
+def test_an_instance_that_arrives_after_shredding_gets_a_new_key(store: Store, clean_instance: Make) -> None:
+    store.intake.record(clean_instance(1), calling_ae="CT1", received_at=1000.0)
+    with store.database.write() as connection:
+        connection.execute(update(study).values(state=StudyState.DELIVERED))
+        retention.destroy_identity(connection, "STUDYKEY0001", 1)
+        retention.destroy_clean(connection, "STUDYKEY0001", 1)
+    late = clean_instance(2)
+    store.intake.record(late, calling_ae="CT1", received_at=2000.0)
+    [one] = store.clean.study("STUDYKEY0001").objects
+    assert one.read() == late.instance.part10
+
+
+def test_what_cannot_be_deidentified_is_held_sealed_and_once(store: Store, received: IdentifiedInstance) -> None:
+    error = Quarantine("deid.not-dicom", "cannot be parsed")
+    first = store.intake.quarantine(received, "digest", error, None)
+    again = store.intake.quarantine(received, "digest", error, None)
+    assert (first.received, again.received) == (Received.QUARANTINED, Received.DUPLICATE)
+    with store.database.read() as connection:
+        [row] = connection.execute(select(quarantine)).all()
+    assert (row.state, row.code) == ("HELD", "deid.not-dicom")
