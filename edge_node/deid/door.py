@@ -1,0 +1,167 @@
+"""The door: an identified instance goes in; a clean, verified one and the identity it was parted from come out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+from pathlib import Path
+
+from edge_node.deid import bitstream, harden, verify, wire
+from edge_node.deid.identity import envelope_of, order_priority
+from edge_node.deid.plan import Plan
+from edge_node.deid.pseudonym import Pseudonyms, patient_key, study_key_of
+from edge_node.deid.recipe import CODE_MEANINGS, load
+from edge_node.deid.risk import pixel_risk
+from edge_node.deid.scene import ISSUER, PATIENT_ID, STUDY_UID, set_scene
+from edge_node.deid.wire import Element, Malformed, Node, Syntax
+from edge_node.domain.errors import EdgeNodeError, Quarantine, Stop
+from edge_node.domain.study import Deidentified, DeidentifiedInstance, IdentifiedInstance, RecipeId
+
+IMPLEMENTATION = "2.25.203163549386229463741279512583459203741"
+SOP_CLASS, SOP_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000E
+MODALITY, BODY_PART = 0x00080060, 0x00180015
+_UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")
+
+
+class Deidentifier:
+    """One recipe and one site key, ready for many instances. Built once a process; calls may run in parallel.
+
+    `site_key` has at least 16 bytes; `version` is the product's version, which (0012,0063) of clean objects names.
+    Raises Stop("deid.recipe-invalid") with file and line, Stop("deid.site-key") for a key that is too short.
+    """
+
+    recipe_id: RecipeId
+
+    def __init__(self, recipe: Path, site_key: bytes, *, version: str) -> None:
+        if len(site_key) < 16:
+            raise Stop("deid.site-key", "the site key is shorter than 16 bytes", hint="edge-node init")
+        self._site_key = bytes(site_key)
+        self._version = version
+        self._plan = Plan(load(recipe))
+        self._pseudonyms = Pseudonyms(self._site_key)
+        self.recipe_id = RecipeId(recipe.stem, self._plan.sha256)
+
+    def deidentify(self, instance: IdentifiedInstance) -> Deidentified:
+        """De-identify and verify one instance, in memory; equal input gives equal bytes.
+
+        Raises Quarantine for what cannot be parsed (``deid.malformed``), has no place in a study (``deid.no-uid``,
+        ``deid.uid-mismatch``), cannot be handled (``deid.unsupported-…``, ``deid.pixel-data``) or does not pass the
+        check (``deid.residual-…``, ``deid.unverifiable``). No message carries a value.
+        """
+        try:
+            return self._deidentify(instance)
+        except EdgeNodeError as error:
+            error.study = error.study or peek_study_key(instance, self._site_key)
+            raise
+        except Malformed as error:
+            reason = str(error)
+        except (RecursionError, MemoryError):
+            reason = "the object is nested too deeply or too large"
+        except (ValueError, KeyError, IndexError, OverflowError, struct.error):
+            # Not expected, but input decides what happens here: one odd object must not stop the receiver.
+            reason = "the object breaks a rule that the reader relies on"
+        raise Quarantine(
+            "deid.malformed",
+            f"the data set cannot be read: {reason}",
+            hint="edge-node study show; ask the modality to send again",
+            study=peek_study_key(instance, self._site_key),
+        ) from None
+
+    def _deidentify(self, instance: IdentifiedInstance) -> Deidentified:
+        syntax = bitstream.syntax_of(instance.transfer_syntax)
+        source = wire.parse(instance.dataset, syntax)
+        study, series, sop = (_uid(source, tag) for tag in (STUDY_UID, SERIES_UID, SOP_UID))
+        sop_class = _uid(source, SOP_CLASS)
+        if (sop_class, sop) != (instance.sop_class, instance.sop_instance):
+            raise Quarantine(
+                "deid.uid-mismatch",
+                "SOP Class or Instance UID of the data set are not those of the C-STORE request (PS3.4 B.2.2)",
+                hint="check the sender",
+            )
+        harden.refuse_object(sop_class)
+        scene = set_scene(source, self._pseudonyms)
+        clean = self._plan.scrub(source, scene)
+        bitstream.clean_pixels(source, clean, syntax, instance.transfer_syntax)
+        self._say_what_was_done(clean)
+        uids = [self._pseudonyms.uid(old) for old in (study, series, sop)]
+        for tag, uid in zip((STUDY_UID, SERIES_UID, SOP_UID), uids, strict=True):
+            clean[tag] = Element(tag, "UI", uid.encode())
+        clean[SOP_CLASS] = Element(SOP_CLASS, "UI", sop_class.encode())
+        part10 = self._part10(clean, syntax, sop_class, uids[2], instance.transfer_syntax)
+        verify.verify(instance.dataset, instance.transfer_syntax, part10, self._plan.kept)
+        charset = scene.charset
+        patient, issuer = (charset.text(source[tag].value) if tag in source else "" for tag in (PATIENT_ID, ISSUER))
+        return Deidentified(
+            instance=DeidentifiedInstance(
+                part10=part10,
+                study_key=study_key_of(self._site_key, study),
+                study_uid=uids[0],
+                series_uid=uids[1],
+                sop_uid=uids[2],
+                sop_class=sop_class,
+                transfer_syntax=instance.transfer_syntax,
+                modality=wire.ascii_text(clean, MODALITY),
+                body_part=wire.ascii_text(clean, BODY_PART),
+                pixel_risk=pixel_risk(source, sop_class, instance.transfer_syntax),
+                patient_key=patient_key(self._site_key, patient, issuer),
+                order_priority=order_priority(source),
+                recipe=self.recipe_id,
+                sha256=hashlib.sha256(part10).hexdigest(),
+            ),
+            identity=envelope_of(source, syntax.big),
+            source_digest=self._pseudonyms.digest(instance.transfer_syntax.encode(), instance.dataset),
+        )
+
+    def _say_what_was_done(self, clean: Node) -> None:
+        """(0012,0062..64) and (0028,0303) (PS3.15 E.1.1); (0028,0301) is not ours to say before pixels were checked."""
+        method = f"edge-node {self._version}\\recipe {self.recipe_id.name[:20]} {self.recipe_id.sha256[:32]}"
+        modified = "MODIFIED" if self._plan.shifts_dates else "REMOVED"
+        modified = "UNMODIFIED" if 0x00080020 in self._plan.kept else modified
+        written = [(0x00120062, "CS", "YES"), (0x00120063, "LO", method), (0x00280303, "CS", modified)]
+        for tag, vr, text in written:
+            clean[tag] = Element(tag, vr, text.encode())
+        clean.pop(0x00120064, None)
+        if self._plan.claims:
+            clean[0x00120064] = Element(0x00120064, "SQ", items=[_code(value) for value in self._plan.claims])
+        for element in self._plan.added:
+            clean[element.tag] = element
+
+    def _part10(self, clean: Node, syntax: Syntax, sop_class: str, sop_uid: str, transfer_syntax: str) -> bytes:
+        """PS3.10 file: empty preamble and a file meta group that says nothing of the sender."""
+        meta: Node = {
+            0x00020001: Element(0x00020001, "OB", b"\0\1"),
+            0x00020002: Element(0x00020002, "UI", sop_class.encode()),
+            0x00020003: Element(0x00020003, "UI", sop_uid.encode()),
+            0x00020010: Element(0x00020010, "UI", transfer_syntax.encode()),
+            0x00020012: Element(0x00020012, "UI", IMPLEMENTATION.encode()),
+            0x00020013: Element(0x00020013, "SH", f"EDGE_NODE_{self._version}"[:16].encode()),
+        }
+        group = wire.encode(meta, Syntax())
+        length = wire.encode({0x00020000: Element(0x00020000, "UL", struct.pack("<L", len(group)))}, Syntax())
+        return b"".join((bytes(128), b"DICM", length, group, wire.encode(clean, syntax)))
+
+
+def _code(value: str) -> Node:
+    parts = ((0x00080100, "SH", value), (0x00080102, "SH", "DCM"), (0x00080104, "LO", CODE_MEANINGS[value]))
+    return {tag: Element(tag, vr, text.encode()) for tag, vr, text in parts}
+
+
+def _uid(node: Node, tag: int) -> str:
+    uid = wire.ascii_text(node, tag)
+    if not _UID.fullmatch(uid) or len(uid) > 64:
+        raise Quarantine("deid.no-uid", f"{wire.tag_name(tag)} is missing or no UID", hint="check the sender")
+    return uid
+
+
+def peek_study_key(instance: IdentifiedInstance, site_key: bytes) -> str | None:
+    """Study key of an object that may be broken; None if no Study Instance UID can be found. Never raises."""
+    try:
+        syntax = bitstream.syntax_of(instance.transfer_syntax)
+        data = wire.inflate_some(instance.dataset) if syntax.deflated else instance.dataset
+        uid = wire.ascii_text(wire.parse_some(data, syntax), STUDY_UID)
+        if not _UID.fullmatch(uid):
+            uid = wire.search_uid(data, STUDY_UID, syntax)
+    except Exception:  # the object is broken already; there is nothing left to say about it
+        return None
+    return study_key_of(site_key, uid) if uid else None

@@ -1,0 +1,66 @@
+"""Keyed pseudonyms: the same input and site key give the same answer, without the key nothing can be reversed.
+
+UIDs are ``2.25.`` + 128 bits of HMAC-SHA256 in the form of a version 8 UUID (PS3.5 B.2, RFC 9562 5.8).
+"""
+
+from __future__ import annotations
+
+import hmac
+from base64 import b32encode
+
+WELL_KNOWN = "1.2.840.10008."
+WEEKS = 521  # shifts lie between -3647 and -7 days
+
+
+def _digest(site_key: bytes, kind: str, *parts: str) -> bytes:
+    return hmac.digest(site_key, "|".join((kind, *parts)).encode("utf-8", "surrogatepass"), "sha256")
+
+
+def _base32(digest: bytes, length: int) -> str:
+    return b32encode(digest).decode()[:length]
+
+
+def study_key_of(site_key: bytes, study_instance_uid: str) -> str:
+    """The node's name for a study: 12 base32 characters, keyed hash of the original Study Instance UID."""
+    return _base32(_digest(site_key, "study-key", study_instance_uid.strip(" \0")), 12)
+
+
+def patient_key(site_key: bytes, patient_id: str, issuer: str = "") -> str:
+    """The name consent lists know a patient by: 20 base32 characters; "" for a patient without an ID.
+
+    Spaces around ID and issuer do not matter, case does.
+    """
+    patient_id = patient_id.strip(" \0")
+    return _base32(_digest(site_key, "patient-key", issuer.strip(" \0"), patient_id), 20) if patient_id else ""
+
+
+class Pseudonyms:
+    """All pseudonyms of one site key. Stateless, safe to share between threads."""
+
+    def __init__(self, site_key: bytes) -> None:
+        self._key = site_key
+
+    def uid(self, old: str) -> str:
+        """Pseudonymous UID; UIDs of the standard itself (1.2.840.10008…) and "" stay as they are."""
+        if not old or old.startswith(WELL_KNOWN):
+            return old
+        bits = int.from_bytes(_digest(self._key, "uid", old)[:16], "big")
+        bits = bits & ~(0xF << 76) | 0x8 << 76
+        bits = bits & ~(0x3 << 62) | 0x2 << 62
+        return f"2.25.{bits}"
+
+    def identifier(self, kind: str, issuer: str, value: str, length: int = 12) -> str:
+        """Pseudonym of an identifier of one kind ("patient", "AccessionNumber" …): base32, "" for ""."""
+        return _base32(_digest(self._key, kind, issuer, value), length) if value else ""
+
+    def shift_days(self, patient: str) -> int:
+        """The patient's one date shift in days: whole weeks, so weekdays stay, -3647 to -7, never 0."""
+        number = int.from_bytes(_digest(self._key, "date-shift", patient)[:8], "big")
+        return -7 * (1 + number % WEEKS)
+
+    def digest(self, *parts: bytes) -> str:
+        """Keyed hash (hex) of bytes: recognises a resent object without remembering it."""
+        engine = hmac.new(self._key, b"source|", "sha256")
+        for part in parts:
+            engine.update(part)
+        return engine.hexdigest()

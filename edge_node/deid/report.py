@@ -1,0 +1,110 @@
+"""What de-identification did to one object, attribute by attribute, for people who must be able to check it.
+
+Holds values of both sides: for `edge-node deid test` on test data and for the demo, never for logs or the ledger.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+
+from pydicom import config as pydicom_config
+from pydicom import dcmread
+from pydicom.datadict import keyword_for_tag
+from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import UID
+
+from edge_node.domain.errors import Quarantine
+from edge_node.domain.study import IdentifiedInstance
+
+LONGEST = 64  # characters of a value shown
+_BULK = frozenset({"OB", "OW", "OD", "OF", "OL", "OV", "UN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One attribute at its place: `tag` is a path like ``(0040,0275)[1] > (0040,0007)``; `action` is removed,
+    replaced, kept or added; values are text, cut at 64 characters."""
+
+    tag: str
+    name: str
+    action: str
+    before: str = field(repr=False)
+    after: str = field(repr=False)
+
+
+def instance_from_file(path: Path) -> IdentifiedInstance:
+    """The object of a DICOM file (PS3.10) as if it had been received. Raises Quarantine("deid.not-dicom")."""
+    try:
+        data = path.read_bytes()
+        ds = dcmread(BytesIO(data), stop_before_pixels=True)
+        meta = ds.file_meta
+        start = _data_set_start(data)
+        return IdentifiedInstance(
+            dataset=data[start:],
+            transfer_syntax=str(meta.TransferSyntaxUID),
+            sop_class=str(ds.SOPClassUID),
+            sop_instance=str(ds.SOPInstanceUID),
+            calling_ae="FILE",
+            called_ae="EDGENODE",
+            peer="",
+            received_at=time.time(),
+        )
+    except OSError as error:
+        raise Quarantine("deid.not-readable", f"{path}: {error.strerror}") from None
+    except Exception:  # whatever pydicom says may quote a value
+        raise Quarantine("deid.not-dicom", f"{path} is not a DICOM file with SOP class and instance") from None
+
+
+def _data_set_start(data: bytes) -> int:
+    """Offset of the data set behind preamble, prefix and file meta (group length, PS3.10 7.1)."""
+    length = int.from_bytes(data[140:144], "little")
+    return 144 + length
+
+
+def part10_of(instance: IdentifiedInstance) -> bytes:
+    """The received data set as a DICOM file in memory, for readers that need one."""
+    meta = Dataset()
+    meta.add_new(0x00020010, "UI", UID(instance.transfer_syntax))
+    out = DicomBytesIO()
+    out.is_little_endian, out.is_implicit_VR = True, False
+    write_dataset(out, meta)
+    body: bytes = out.getvalue()
+    head = b"\x02\x00\x00\x00UL\x04\x00" + len(body).to_bytes(4, "little")
+    return b"\0" * 128 + b"DICM" + head + body + instance.dataset
+
+
+def changes(before: IdentifiedInstance, after_part10: bytes) -> list[Change]:
+    """Every attribute of both sides at any nesting, in order of tag. Pixel data are compared, not shown."""
+    with pydicom_config.disable_value_validation():
+        old = dict(_flat(dcmread(BytesIO(part10_of(before)), force=True)))
+        new = dict(_flat(dcmread(BytesIO(after_part10))))
+    rows = []
+    for path in sorted(old.keys() | new.keys()):
+        was, is_now = old.get(path), new.get(path)
+        action = (
+            "added" if was is None else "removed" if is_now is None else "kept" if was[2] == is_now[2] else "replaced"
+        )
+        name = (was or is_now or ("", "", b""))[0]
+        rows.append(Change(path, name, action, was[1] if was else "", is_now[1] if is_now else ""))
+    return rows
+
+
+def _flat(ds: Dataset, prefix: str = "") -> Iterator[tuple[str, tuple[str, str, object]]]:
+    for element in ds:
+        if element.tag.element == 0 or element.tag.group == 0xFFFC:
+            continue
+        path = f"{prefix}({element.tag.group:04X},{element.tag.element:04X})"
+        name = keyword_for_tag(element.tag) or ("private" if element.tag.is_private else "unknown")
+        if element.VR == "SQ":
+            for number, item in enumerate(element.value or (), start=1):
+                yield from _flat(item, f"{path}[{number}] > ")
+            continue
+        value = element.value
+        shown = f"{len(value)} bytes" if element.VR in _BULK and value else "" if value is None else str(value)
+        yield path, (name, shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…", value)

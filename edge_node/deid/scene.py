@@ -1,0 +1,76 @@
+"""What a rule may know about the object it works on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from edge_node.deid import wire
+from edge_node.deid.charset import Charset
+from edge_node.deid.pseudonym import Pseudonyms
+from edge_node.deid.vocabulary import words_of
+from edge_node.deid.wire import Element, Node
+
+CHARACTER_SET = 0x00080005
+PATIENT_ID, ISSUER = 0x00100020, 0x00100021
+STUDY_UID = 0x0020000D
+
+
+@dataclass(slots=True)
+class Scene:
+    """One object under de-identification: its patient's shift and pseudonyms, its text, the names in it.
+
+    `node` is the data set or item that is being worked on, `depth` 0 at the top level.
+    """
+
+    pseudonyms: Pseudonyms
+    patient: str  # what pseudonyms and the shift hang on: issuer and ID, or the study when there is no ID
+    patient_pseudonym: str
+    shift_days: int
+    names: frozenset[str]  # lower-case words of every person name in the object
+    charset: Charset
+    node: Node
+    depth: int = 0
+
+    def text(self, element: Element) -> str:
+        """The decoded value."""
+        return self.charset.text(element.value)
+
+
+def charset_of(node: Node, outer: Charset | None = None) -> Charset:
+    """The character set that holds in a data set or, where an item names none, in the one around it."""
+    if outer is not None and CHARACTER_SET not in node:
+        return outer
+    return Charset([term.strip() for term in wire.ascii_text(node, CHARACTER_SET).split("\\")])
+
+
+def person_words(node: Node, outer: Charset | None = None) -> Iterator[str]:
+    """Lower-case words of at least two characters of all person names, at any depth."""
+    charset = charset_of(node, outer)
+    for element in node.values():
+        if element.items is not None:
+            for item in element.items:
+                yield from person_words(item, charset)
+        elif element.vr == "PN" or (element.vr in ("UN", "LO") and wire.dictionary_vr(element.tag) == "PN"):
+            yield from (word for word in words_of(charset.text(element.value)) if len(word) > 1)
+
+
+def set_scene(node: Node, pseudonyms: Pseudonyms) -> Scene:
+    """Look at a whole data set and prepare what its rules need."""
+    charset = charset_of(node)
+
+    def text(tag: int) -> str:
+        element = node.get(tag)
+        return "" if element is None else charset.text(element.value).strip()
+
+    patient_id = text(PATIENT_ID)
+    key = "|".join(("id", text(ISSUER), patient_id)) if patient_id else "study|" + wire.ascii_text(node, STUDY_UID)
+    return Scene(
+        pseudonyms=pseudonyms,
+        patient=key,
+        patient_pseudonym=pseudonyms.identifier("patient", text(ISSUER), patient_id or key),
+        shift_days=pseudonyms.shift_days(key),
+        names=frozenset(person_words(node)),
+        charset=charset,
+        node=node,
+    )

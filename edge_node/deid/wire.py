@@ -1,0 +1,295 @@
+"""DICOM data sets as bytes (PS3.5): encoded data set -> tree of raw elements -> encoded data set.
+
+Values stay as they were sent: nothing is decoded or validated here, so what a rule does not touch comes out bit for
+bit. Whatever cannot be read raises `Malformed`, whose text names tags and reasons, never values.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import struct
+import zlib
+from dataclasses import dataclass
+
+from pydicom.datadict import dictionary_VR
+
+UNDEFINED = 0xFFFFFFFF
+ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
+PIXEL_DATA = 0x7FE00010
+# Nesting in real objects stays below ten; a limit keeps hostile input away from the interpreter's own.
+MAX_DEPTH = 32
+MAX_INFLATED = 4 << 30
+_LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
+_SPACED = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT"})
+_SHORT = _SPACED - {"UC", "UR", "UT"} | {"AT", "FD", "FL", "SL", "SS", "UI", "UL", "US"}
+
+
+class Malformed(Exception):
+    """The bytes are not a readable data set. The text is safe to show."""
+
+
+@dataclass(frozen=True, slots=True)
+class Syntax:
+    """How a transfer syntax encodes the data set (PS3.5 A): VR implicit, big endian, deflated, pixels in fragments."""
+
+    implicit: bool = False
+    big: bool = False
+    deflated: bool = False
+    encapsulated: bool = False
+
+
+@dataclass(slots=True)
+class Element:
+    """One element: `value` as sent, or `items` of a sequence, or `fragments` of encapsulated pixel data.
+
+    `fragments[0]` is the basic offset table (PS3.5 A.4).
+    """
+
+    tag: int
+    vr: str
+    value: bytes = b""
+    items: list[Node] | None = None
+    fragments: list[bytes] | None = None
+
+
+Node = dict[int, Element]
+_vr_cache: dict[int, str] = {}
+
+
+def tag_name(tag: int) -> str:
+    """``(gggg,eeee)``."""
+    return f"({tag >> 16:04X},{tag & 0xFFFF:04X})"
+
+
+def dictionary_vr(tag: int) -> str:
+    """VR of a tag by the data dictionary (PS3.6), such as ``US or SS``; "" for a tag that it does not know."""
+    vr = _vr_cache.get(tag)
+    if vr is None:
+        try:
+            vr = "" if tag >> 16 & 1 else str(dictionary_VR(tag))
+        except KeyError:
+            vr = ""
+        if len(_vr_cache) < 20_000:  # hostile input must not grow it without end
+            _vr_cache[tag] = vr
+    return vr
+
+
+class _Reader:
+    def __init__(self, data: bytes, big: bool) -> None:
+        self.data = data
+        order = ">" if big else "<"
+        self.pair = struct.Struct(order + "HH").unpack_from
+        self.short = struct.Struct(order + "H").unpack_from
+        self.long = struct.Struct(order + "L").unpack_from
+        self.little = self if not big else _Reader(data, False)
+
+    def tag_length(self, pos: int, end: int) -> tuple[int, int]:
+        if pos + 8 > end:
+            raise Malformed("the data ends inside a sequence")
+        group, element = self.pair(self.data, pos)
+        return group << 16 | element, self.long(self.data, pos + 4)[0]
+
+    def node(self, pos: int, end: int, implicit: bool, delimited: bool, depth: int, found: Node) -> int:
+        """Read elements into `found` up to `end` or, if `delimited`, to the delimiter; gives the position after."""
+        if depth > MAX_DEPTH:
+            raise Malformed(f"sequences are nested deeper than {MAX_DEPTH}")
+        data, pair, short, long = self.data, self.pair, self.short, self.long
+        while pos < end:
+            if pos + 8 > end:
+                raise Malformed("the data ends inside an element")
+            group, element = pair(data, pos)
+            tag = group << 16 | element
+            if tag == ITEM_END and delimited:
+                return pos + 8
+            if group == 0xFFFE:
+                raise Malformed("a delimiter stands where an element is due")
+            if implicit:
+                known = dictionary_vr(tag)
+                vr = "OW" if "OW" in known else known[:2] or "UN"
+                length = long(data, pos + 4)[0]
+                pos += 8
+            else:
+                vr = data[pos + 4 : pos + 6].decode("latin-1")
+                if vr in _SHORT:
+                    length = short(data, pos + 6)[0]
+                    pos += 8
+                elif vr in _LONG:
+                    if pos + 12 > end:
+                        raise Malformed("the data ends inside an element")
+                    length = long(data, pos + 8)[0]
+                    pos += 12
+                else:
+                    raise Malformed(f"{tag_name(tag)} has no known value representation")
+            if length == UNDEFINED:
+                made, pos = self.undefined(tag, vr, pos, end, implicit, depth)
+            elif pos + length > end:
+                raise Malformed(f"{tag_name(tag)} is longer than the data that is left")
+            elif vr == "SQ":
+                items, pos = self.items(pos, pos + length, implicit, False, depth)
+                made = Element(tag, vr, items=items)
+            else:
+                made = Element(tag, vr, data[pos : pos + length])
+                pos += length
+            found[tag] = made
+        if delimited:
+            raise Malformed("an item is not closed")
+        return pos
+
+    def undefined(self, tag: int, vr: str, pos: int, end: int, implicit: bool, depth: int) -> tuple[Element, int]:
+        if vr == "SQ":
+            items, pos = self.items(pos, end, implicit, True, depth)
+            return Element(tag, vr, items=items), pos
+        if vr == "UN":  # PS3.5 6.2.2: a sequence of unknown kind, in implicit little endian whatever surrounds it
+            items, pos = self.little.items(pos, end, True, True, depth)
+            return Element(tag, vr, items=items), pos
+        if tag == PIXEL_DATA and vr in ("OB", "OW"):
+            fragments: list[bytes] = []
+            while True:
+                mark, length = self.tag_length(pos, end)
+                pos += 8
+                if mark == SEQUENCE_END:
+                    return Element(tag, vr, fragments=fragments), pos
+                if mark != ITEM or length == UNDEFINED or pos + length > end:
+                    raise Malformed("a fragment of the pixel data is broken")
+                fragments.append(self.data[pos : pos + length])
+                pos += length
+        raise Malformed(f"{tag_name(tag)} has an undefined length and is no sequence")
+
+    def items(self, pos: int, end: int, implicit: bool, delimited: bool, depth: int) -> tuple[list[Node], int]:
+        found: list[Node] = []
+        while pos < end:
+            mark, length = self.tag_length(pos, end)
+            pos += 8
+            if mark == SEQUENCE_END and delimited:
+                return found, pos
+            if mark != ITEM:
+                raise Malformed("a sequence holds something that is no item")
+            node: Node = {}
+            if length == UNDEFINED:
+                pos = self.node(pos, end, implicit, True, depth + 1, node)
+            elif pos + length > end:
+                raise Malformed("an item is longer than its sequence")
+            else:
+                pos = self.node(pos, pos + length, implicit, False, depth + 1, node)
+            found.append(node)
+        if delimited:
+            raise Malformed("a sequence is not closed")
+        return found, pos
+
+
+def inflate(data: bytes) -> bytes:
+    """Undo PS3.5 A.5 (raw deflate), within `MAX_INFLATED`."""
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        plain = engine.decompress(data, MAX_INFLATED)
+    except zlib.error:
+        raise Malformed("the deflated data set cannot be inflated") from None
+    if engine.unconsumed_tail or not engine.eof:
+        raise Malformed("the deflated data set is cut off or too large")
+    return plain
+
+
+def parse(data: bytes, syntax: Syntax) -> Node:
+    """Read one encoded data set (without Part 10 header). Duplicate elements: the last one counts."""
+    if syntax.deflated:
+        data = inflate(data)
+    node: Node = {}
+    _Reader(data, syntax.big).node(0, len(data), syntax.implicit, False, 0, node)
+    return node
+
+
+class _Writer:
+    def __init__(self, syntax: Syntax) -> None:
+        order = ">" if syntax.big else "<"
+        self.implicit = syntax.implicit
+        self.head = struct.Struct(order + "HHL").pack  # implicit element, item, delimiter
+        self.short = struct.Struct(order + "HH2sH").pack
+        self.long = struct.Struct(order + "HH2s2xL").pack
+
+    def node(self, node: Node) -> bytes:
+        parts: list[bytes] = []
+        for tag in sorted(node):
+            element = node[tag]
+            if element.items is not None:
+                body = [self.node(item) for item in element.items]
+                value = b"".join(x for b in body for x in (self.head(0xFFFE, 0xE000, len(b)), b))
+                length = len(value)
+            elif element.fragments is not None:
+                frames = [f + b"\0" * (len(f) & 1) for f in element.fragments]
+                value = b"".join(x for f in frames for x in (self.head(0xFFFE, 0xE000, len(f)), f))
+                value += self.head(0xFFFE, 0xE0DD, 0)
+                length = UNDEFINED
+            else:
+                value = element.value
+                if len(value) & 1:
+                    value += b" " if element.vr in _SPACED else b"\0"
+                length = len(value)
+            parts.append(self.header(tag, element.vr, length))
+            parts.append(value)
+        return b"".join(parts)
+
+    def header(self, tag: int, vr: str, length: int) -> bytes:
+        if self.implicit:
+            return self.head(tag >> 16, tag & 0xFFFF, length)
+        if vr in _LONG:
+            return self.long(tag >> 16, tag & 0xFFFF, vr.encode(), length)
+        if length > 0xFFFF:
+            raise Malformed(f"{tag_name(tag)} is too long for its value representation")
+        return self.short(tag >> 16, tag & 0xFFFF, vr.encode(), length)
+
+
+def encode(node: Node, syntax: Syntax) -> bytes:
+    """Write a data set: tags ascending, defined lengths, even values. Deterministic."""
+    plain = _Writer(syntax).node(node)
+    if not syntax.deflated:
+        return plain
+    engine = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    packed = engine.compress(plain) + engine.flush()
+    return packed + b"\0" * (len(packed) & 1)
+
+
+def uint(node: Node, tag: int, syntax: Syntax) -> int | None:
+    """The first value of an unsigned 16-bit element, or None if it is absent or of another length."""
+    element = node.get(tag)
+    if element is None or len(element.value) < 2:
+        return None
+    return int.from_bytes(element.value[:2], "big" if syntax.big else "little")
+
+
+def ascii_text(node: Node, tag: int) -> str:
+    """An element of a default-repertoire VR (UI, CS, IS, DA …) without its padding; "" if absent."""
+    element = node.get(tag)
+    return "" if element is None else element.value.decode("latin-1").strip(" \0")
+
+
+def inflate_some(data: bytes) -> bytes:
+    """As much of the beginning of a damaged deflated data set as can be had, at most 1 MB."""
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = b""
+    with contextlib.suppress(zlib.error):
+        for start in range(0, min(len(data), 1 << 20), 512):
+            plain += engine.decompress(data[start : start + 512], 1 << 20)
+    return plain
+
+
+def parse_some(data: bytes, syntax: Syntax) -> Node:
+    """The top-level elements of a damaged data set, up to the damage."""
+    found: Node = {}
+    with contextlib.suppress(Malformed):
+        _Reader(data, syntax.big).node(0, len(data), syntax.implicit, False, 0, found)
+    return found
+
+
+def search_uid(data: bytes, tag: int, syntax: Syntax) -> str:
+    """The value of a UID element somewhere in bytes that cannot be walked; "" unless exactly one value is found."""
+    order = ">" if syntax.big else "<"
+    mark = struct.pack(order + "HH", tag >> 16, tag & 0xFFFF)
+    values = set()
+    for match in re.finditer(re.escape(mark), data[: 1 << 20]):
+        head = data[match.end() : match.end() + 4]
+        length = struct.unpack(order + "H", head[2:])[0] if head[:2] == b"UI" else struct.unpack(order + "L", head)[0]
+        value = data[match.end() + 4 : match.end() + 4 + min(length, 65)]
+        if re.fullmatch(rb"[0-9]+(?:\.[0-9]+)+[\0 ]?", value) and len(value) == length:
+            values.add(value.decode().strip(" \0"))
+    return values.pop() if len(values) == 1 else ""
