@@ -1,0 +1,63 @@
+"""From the model's map of logits to one calibrated probability, one key slab and one place. Plain numpy, no model."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_node.triage.prepare import Floats
+
+TOP_CELLS: Final = 3
+TOP_SLABS: Final = 2
+MIN_CELLS: Final = 30  # a slab with less cranial cavity (about 10 cm2) is not scored
+NOTHING: Final = -20.0
+MIN_INSIDE: Final = 0.25  # share of a cell that must lie in the cavity
+
+
+def cell_mask(inside: NDArray[np.bool_], cells: int) -> NDArray[np.bool_]:
+    """Cells of the logit map that count: (slabs, size, size) cavity to (slabs, cells, cells)."""
+    count, size, _ = inside.shape
+    stride = size // cells
+    share = inside.reshape(count, cells, stride, cells, stride).mean((2, 4))
+    return np.asarray(share >= MIN_INSIDE)
+
+
+def slab_scores(logits: Floats, mask: NDArray[np.bool_]) -> Floats:
+    """Mean of the highest logits inside the cavity of each slab: (slabs, cells, cells) to (slabs,)."""
+    flat = np.where(mask, logits, np.float32(NOTHING)).reshape(len(logits), -1)
+    top = np.partition(flat, -TOP_CELLS, axis=1)[:, -TOP_CELLS:].mean(1)
+    return np.where(mask.sum((1, 2)) >= MIN_CELLS, top, np.float32(NOTHING)).astype(np.float32)
+
+
+def study_logit(scores: Floats) -> float:
+    """Mean of the two highest slab scores: one odd slab alone weighs half."""
+    return float(np.sort(scores)[-TOP_SLABS:].mean())
+
+
+def probability(logit: float, slope: float, offset: float) -> float:
+    """Platt calibration (slope and offset come from the card), 0..1."""
+    return float(1 / (1 + np.exp(-np.clip(slope * logit + offset, -40, 40))))
+
+
+def region(logits: Floats, mask: NDArray[np.bool_], below_peak: float = 3.0) -> NDArray[np.bool_]:
+    """Connected cells around the highest logit of one slab (cells, cells), at least positive or near the peak."""
+    masked = np.where(mask, logits, np.float32(NOTHING))
+    peak = np.unravel_index(int(masked.argmax()), masked.shape)
+    hot = masked >= min(max(0.0, float(masked[peak]) - below_peak), float(masked[peak]))
+    grown = np.zeros_like(hot)
+    grown[peak] = True
+    while True:
+        padded = np.pad(grown, 1)
+        near = np.logical_or.reduce(
+            [
+                padded[1 + dy : padded.shape[0] - 1 + dy, 1 + dx : padded.shape[1] - 1 + dx]
+                for dy in (-1, 0, 1)
+                for dx in (-1, 0, 1)
+            ]
+        )
+        new = np.asarray(near & hot)
+        if (new == grown).all():
+            return new
+        grown = new
