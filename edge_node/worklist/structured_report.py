@@ -1,0 +1,201 @@
+"""The result as a Comprehensive 3D SR after TID 1500: the only importer of highdicom in this room.
+
+highdicom logs a patient name it finds odd, so it never sees one: it is given UIDs only, and the identity is written
+into what it made.
+"""
+
+from __future__ import annotations
+
+import math
+
+from highdicom.sr import (
+    AlgorithmIdentification,
+    CodedConcept,
+    Comprehensive3DSR,
+    DeviceObserverIdentifyingAttributes,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    QualitativeEvaluation,
+    RelationshipTypeValues,
+    SourceImageForMeasurementGroup,
+    TextContentItem,
+    TrackingIdentifier,
+)
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+
+from edge_node.domain.finding import ADVISORY, Finding, TriageResult, Verdict
+from edge_node.worklist.header import (
+    COMPREHENSIVE_3D_SR,
+    MANUFACTURER,
+    MODEL_NAME,
+    Making,
+    ReportReference,
+    put_header,
+    shown_image,
+)
+from edge_node.worklist.identity import InstanceReference
+from edge_node.worklist.uids import result_uid
+
+SCHEME = "99EDGENODE"
+VERDICTS = {
+    Verdict.FLAGGED: CodedConcept("FLAGGED", SCHEME, "Flagged for prioritised reading"),
+    Verdict.NOT_FLAGGED: CodedConcept("NOT_FLAGGED", SCHEME, "Not flagged by triage"),
+    Verdict.CANNOT_JUDGE: CodedConcept("CANNOT_JUDGE", SCHEME, "Could not be judged by triage"),
+}
+VERDICT = CodedConcept("TRIAGE_VERDICT", SCHEME, "Triage verdict")
+LOOKED_FOR = CodedConcept("LOOKED_FOR", SCHEME, "Finding looked for")
+CATEGORY = CodedConcept("TRIAGE_CATEGORY", SCHEME, "Triage category")
+ACR_CATEGORIES = {  # CID 7035
+    1: codes.cid7035.ACRCategory1ActionableFinding,
+    2: codes.cid7035.ACRCategory2ActionableFinding,
+    3: codes.cid7035.ACRCategory3ActionableFinding,
+}
+
+
+def structured_report(making: Making, result: TriageResult, predecessor: ReportReference | None) -> Dataset:
+    """One SR of all findings of a result, the deciding one first: UNVERIFIED, PRELIMINARY, COMPLETE."""
+    top = result.top
+    if top is None:
+        raise ValueError("a result without a finding has no report")
+    findings = [top, *(finding for finding in result.findings if finding is not top)]
+    images = [shown_image(making.identity, finding) for finding in findings]
+    groups = [
+        _group(making, number, finding, image, frames)
+        for number, (finding, (image, frames)) in enumerate(zip(findings, images, strict=True), start=1)
+    ]
+    report = MeasurementReport(
+        observation_context=ObservationContext(observer_device_context=_observer(making)),
+        procedure_reported=codes.SCT.ImagingProcedure,
+        imaging_measurements=groups,
+        title=codes.DCM.ImagingMeasurementReport,
+    )
+    made = Comprehensive3DSR(
+        evidence=_evidence(making, [image for image, _ in images]),
+        content=report[0],
+        series_instance_uid=result_uid(making.key, "sr-series", making.identity.study_uid),
+        series_number=1,
+        sop_instance_uid=making.uid("sr"),
+        instance_number=making.revision,
+        manufacturer=MANUFACTURER,
+        is_complete=True,
+        is_final=False,
+        is_verified=False,
+    )
+    # A plain data set with our own header: the moment, the identity and the UIDs come from us alone.
+    written = Dataset()
+    written.update(made)
+    put_header(making, written, "sr", COMPREHENSIVE_3D_SR, top.model)
+    written.ReferencedRequestSequence = [making.identity.request()]
+    scheme = Dataset()
+    scheme.CodingSchemeDesignator = SCHEME
+    scheme.CodingSchemeName = "edge-node triage concepts"
+    scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
+    written.CodingSchemeIdentificationSequence = [scheme]
+    if predecessor is not None:
+        written.PredecessorDocumentsSequence = [_document(making.identity.study_uid, predecessor)]
+    return written
+
+
+def _observer(making: Making) -> ObserverContext:
+    return ObserverContext(
+        observer_type=codes.DCM.Device,
+        observer_identifying_attributes=DeviceObserverIdentifyingAttributes(
+            uid=result_uid(making.key, "device", making.node),
+            name=making.node,
+            manufacturer_name=MANUFACTURER,
+            model_name=MODEL_NAME,
+        ),
+    )
+
+
+def _group(
+    making: Making, number: int, finding: Finding, image: InstanceReference, frames: list[int] | None
+) -> MeasurementsAndQualitativeEvaluations:
+    """TID 1501 of one finding. Only a flagged one carries its code as Finding: a reader that looks for the code alone
+    must not take "looked for and not flagged" for "found"."""
+    code = CodedConcept(finding.code.value, finding.code.scheme, finding.code.meaning)
+    flagged = finding.verdict is Verdict.FLAGGED
+    evaluations = [
+        QualitativeEvaluation(LOOKED_FOR, code),
+        QualitativeEvaluation(VERDICT, VERDICTS[finding.verdict]),
+    ]
+    if flagged and finding.category in ACR_CATEGORIES:
+        evaluations.append(QualitativeEvaluation(CATEGORY, ACR_CATEGORIES[finding.category]))
+    measurements = []
+    if finding.verdict is not Verdict.CANNOT_JUDGE and math.isfinite(finding.probability):
+        measurements.append(
+            Measurement(codes.DCM.Probability, value=round(finding.probability, 4), unit=codes.UCUM.NoUnits)
+        )
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=making.uid("finding", number), identifier=f"Finding {number}"),
+        finding_type=code if flagged else VERDICTS[finding.verdict],
+        algorithm_id=AlgorithmIdentification(
+            name=finding.model.name,
+            version=finding.model.version,
+            parameters=[
+                f"sha256={finding.model.sha256}",
+                f"variant={finding.model.variant}",
+                f"threshold={finding.threshold:.4g}",
+                f"provider={finding.provider}",
+            ],
+        ),
+        measurements=measurements,
+        qualitative_evaluations=evaluations,
+        source_images=[
+            SourceImageForMeasurementGroup(
+                referenced_sop_class_uid=image.sop_class,
+                referenced_sop_instance_uid=image.sop_uid,
+                referenced_frame_numbers=frames,
+            )
+        ],
+    )
+    group[0].ContentSequence.append(
+        TextContentItem(
+            name=codes.DCM.Comment, value=_words(finding), relationship_type=RelationshipTypeValues.CONTAINS
+        )
+    )
+    return group
+
+
+def _words(finding: Finding) -> str:
+    """The finding in sentences, the advisory first."""
+    meaning = finding.code.meaning
+    if finding.verdict is Verdict.FLAGGED:
+        said = f"{meaning}: flagged for prioritised reading, probability {finding.probability:.2f}"
+        said += f" (threshold {finding.threshold:.2f}), category {finding.category}."
+    elif finding.verdict is Verdict.NOT_FLAGGED:
+        said = f"{meaning}: not flagged, probability {finding.probability:.2f} (threshold {finding.threshold:.2f})."
+        said += " This does not exclude any finding."
+    else:
+        said = f"{meaning}: could not be judged ({finding.reason or 'no reason given'})."
+    warnings = f" Input: {'; '.join(finding.quality)}." if finding.quality else ""
+    label = f" Model: {finding.model.label}." if finding.model.label else ""
+    return f"{ADVISORY} {said}{warnings}{label}"
+
+
+def _evidence(making: Making, images: list[InstanceReference]) -> list[Dataset]:
+    """What highdicom asks of the referenced images, without a word of identity."""
+    evidence = []
+    for image in {image.sop_uid: image for image in images}.values():
+        source = Dataset()
+        source.StudyInstanceUID = making.identity.study_uid
+        source.SeriesInstanceUID = image.series_uid
+        source.SOPClassUID, source.SOPInstanceUID = image.sop_class, image.sop_uid
+        for keyword in ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"):
+            setattr(source, keyword, "")
+        source.StudyDate = source.StudyTime = ""
+        evidence.append(source)
+    return evidence
+
+
+def _document(study_uid: str, report: ReportReference) -> Dataset:
+    """Hierarchical SOP Instance Reference macro (PS3.3 Table C.17-3)."""
+    instance, series, study = Dataset(), Dataset(), Dataset()
+    instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = report.sop_class, report.sop_uid
+    series.SeriesInstanceUID, series.ReferencedSOPSequence = report.series_uid, [instance]
+    study.StudyInstanceUID, study.ReferencedSeriesSequence = study_uid, [series]
+    return study

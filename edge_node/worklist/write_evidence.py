@@ -1,0 +1,45 @@
+"""Writer "evidence": structured report and key image into the archive."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import ClassVar
+
+from edge_node.worklist.evidence import build, report_reference
+from edge_node.worklist.header import KINDS
+from edge_node.worklist.pacs import store
+from edge_node.worklist.writer import Site, WriteBack, WriteReport, configured
+
+
+class EvidenceWriter:
+    """Stores what `evidence.build` makes; outcomes ``stored`` and ``nothing-to-store``."""
+
+    reorders: ClassVar[bool] = False
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._pacs = configured(site.pacs, "pacs")
+
+    def write(self, order: WriteBack) -> WriteReport:
+        """Raises what `pacs.store` and `evidence.build` raise."""
+        result = order.result if self._site.key_image else replace(order.result, key_image=None)
+        replaces = None
+        if order.replaces is not None:
+            replaces = report_reference(order.key, order.identity.study_uid, order.replaces)
+        datasets = build(
+            order.identity,
+            result,
+            key=order.key,
+            revision=order.revision,
+            made_at=order.made_at,
+            node=order.node,
+            version=order.version,
+            predecessor=replaces,
+        )
+        report = store(datasets, self._pacs, self._site.calling_ae, self._site.timeout_s)
+        return WriteReport(
+            "evidence",
+            report.destination,
+            "stored" if datasets else "nothing-to-store",
+            tuple((KINDS[str(dataset.SOPClassUID)], str(dataset.SOPInstanceUID)) for dataset in datasets),
+        )

@@ -1,0 +1,37 @@
+"""Writer "ups": the prioritised entry on a UPS worklist."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from edge_node.domain.finding import TriageOutcome
+from edge_node.worklist.evidence import report_reference
+from edge_node.worklist.uids import result_uid
+from edge_node.worklist.ups import Workitem, push
+from edge_node.worklist.writer import Site, WriteBack, WriteReport, configured
+
+
+class UpsWriter:
+    """One workitem a study, whatever the revision: a later result raises it. Outcomes are those of `UpsOutcome`."""
+
+    reorders: ClassVar[bool] = True
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._pacs = configured(site.pacs, "pacs")
+        self._ups = configured(site.ups, "ups")
+
+    def write(self, order: WriteBack) -> WriteReport:
+        """Raises what `ups.push` raises."""
+        study_uid = order.identity.study_uid
+        reported = order.result.outcome is TriageOutcome.FINDING and order.result.top is not None
+        item = Workitem(
+            identity=order.identity,
+            uid=result_uid(order.key, "workitem", study_uid),
+            priority=order.priority,
+            ready_at=order.ready_at,
+            retrieve_ae=self._pacs.ae_title,
+            report=report_reference(order.key, study_uid, order.revision) if reported else None,
+        )
+        outcome = push(item, self._ups, self._site.calling_ae, self._site.timeout_s)
+        return WriteReport("ups", self._ups.ae_title, str(outcome), (("workitem", item.uid),))

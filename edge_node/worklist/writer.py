@@ -1,0 +1,78 @@
+"""What a writer of results is, and what it is given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ClassVar, Protocol
+
+from edge_node.domain.errors import Stop
+from edge_node.domain.finding import TriageResult
+from edge_node.domain.worklist import Peer, Priority
+from edge_node.worklist.identity import WriteBackIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where this site wants its results: archive, UPS worklist (None: not configured) and how we call them."""
+
+    pacs: Peer | None
+    ups: Peer | None
+    calling_ae: str
+    timeout_s: float
+    key_image: bool = True
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class WriteBack:
+    """One result of one study revision on its way home. `made_at` and `ready_at` are aware and out of the ledger, so
+    that a resend is the same; `key` (16 bytes or more) makes the UIDs; `replaces` is the revision this one follows."""
+
+    identity: WriteBackIdentity
+    result: TriageResult
+    priority: Priority
+    key: bytes
+    revision: int
+    made_at: datetime
+    ready_at: datetime
+    node: str
+    version: str
+    replaces: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<WriteBack of revision {self.revision}>"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReport:
+    """What became of it: `outcome` is a stable code, `destination` an AE title, `objects` what was written by kind
+    and UID (ours, a keyed hash)."""
+
+    writer: str
+    destination: str
+    outcome: str
+    objects: tuple[tuple[str, str], ...] = ()
+
+
+class WorklistWriter(Protocol):
+    """One way of telling a site. `write` is idempotent; it raises Retry or Quarantine of its own destination only.
+
+    `reorders` is True for a writer that changes the reading order: it runs in live mode only.
+    """
+
+    reorders: ClassVar[bool]
+
+    def __init__(self, site: Site) -> None: ...
+
+    def write(self, order: WriteBack) -> WriteReport: ...
+
+
+def configured(peer: Peer | None, option: str) -> Peer:
+    """The peer of a writer; Stop ``worklist.no-peer`` when the site names none."""
+    if peer is None:
+        raise Stop(
+            "worklist.no-peer",
+            f"the option worklist.{option} names a peer that is not configured",
+            hint="add [peers.NAME] with ae_title, host and port, then edge-node config check",
+        )
+    return peer
