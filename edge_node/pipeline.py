@@ -1,0 +1,204 @@
+"""The line: every step, the process it runs in, the state it takes and the state it gives - and the one loop.
+
+    association ─receive─▶ RECEIVING ─settle─▶ SETTLED ─triage─▶ TRIAGED ─┬─worklist─┬─▶ DELIVERED ─purge─▶ CLOSED
+                               ▲                                          └─forward──┘
+                               └── a late instance reopens the study as its next revision
+
+Each step claims a row, works, and commits its outcome, its audit entry and the rows of the steps after it in one
+transaction. Each is idempotent (pseudonymous UIDs are deterministic), so a crash means "do it again", never "twice".
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import Connection
+
+from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry, Stop
+from edge_node.domain.study import Role, StudyState
+from edge_node.store import studies
+from edge_node.store.database import Database
+from edge_node.store.tasks import Task, Tasks, enqueue, supersede, unfinished
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One row of the table. `then` names the steps whose work it adds when it is done."""
+
+    name: str
+    role: Role
+    works_on: str
+    takes: str
+    gives: str
+    on_failure: str
+    then: tuple[str, ...] = ()
+
+
+STEPS = (
+    Step(
+        "receive", Role.DICOM, "instance", "association", StudyState.RECEIVING,
+        "cannot be de-identified: sealed quarantine, Success; cannot be kept: a named failure status", ("settle",),
+    ),
+    Step("settle", Role.COMPUTE, "study", StudyState.RECEIVING, StudyState.SETTLED, "asked again", ("triage",)),
+    Step(
+        "triage", Role.COMPUTE, "study", StudyState.SETTLED, StudyState.TRIAGED,
+        "reading order untouched; skipped with the reason", ("worklist", "forward"),
+    ),
+    Step(
+        "worklist", Role.DICOM, "delivery", StudyState.TRIAGED, StudyState.DELIVERED,
+        "retry, then a human", ("purge",),
+    ),
+    Step(
+        "forward", Role.FORWARD, "delivery", StudyState.TRIAGED, StudyState.DELIVERED,
+        "retry, resumable, for days", ("purge",),
+    ),
+    Step("purge", Role.COMPUTE, "study", StudyState.DELIVERED, StudyState.CLOSED, "never before delivery"),
+)  # fmt: skip
+BY_NAME = {step.name: step for step in STEPS}
+DELIVERIES = ("worklist", "forward")
+
+LEASE_S = 60.0
+POLL_S = 0.2
+UNEXPECTED_TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Where a study goes after triage, and when what is kept of it is destroyed (seconds after delivery)."""
+
+    worklist: tuple[str, ...]
+    forward: tuple[str, ...]
+    purge: Mapping[str, float]
+
+    def of(self, step: str) -> tuple[str, ...]:
+        return {"worklist": self.worklist, "forward": self.forward, "purge": tuple(self.purge)}.get(step, ("",))
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a step's work yields: a stable code, audit detail (no PHI) and the writes to commit with it."""
+
+    code: str
+    detail: dict[str, object] = field(default_factory=dict)
+    commit: Callable[[Connection], None] | None = None
+
+
+Work = Callable[[Task], Done]
+
+
+def settled(connection: Connection, study_key: str, revision: int, urgency: int) -> None:
+    """Follow-up of `settle`, in its transaction: older revisions' work is void, triage is due."""
+    supersede(connection, study_key, revision)
+    for step in BY_NAME["settle"].then:
+        enqueue(connection, study_key, revision, step, urgency=urgency)
+
+
+def follow_up(connection: Connection, done: Task, targets: Targets, urgency: int) -> None:
+    """Move the study on after a step and add the work of the next ones; a superseded revision adds nothing."""
+    step, now = BY_NAME[done.step], time.time()
+    if step.name in DELIVERIES and unfinished(connection, done.study_key, done.revision, DELIVERIES):
+        return
+    if step.name == "purge" and unfinished(connection, done.study_key, done.revision, ("purge",)):
+        return
+    if not studies.advance(connection, done.study_key, done.revision, StudyState(step.gives), now):
+        return
+    for name in step.then:
+        for target in targets.of(name):
+            delay = targets.purge[target] if name == "purge" else 0.0
+            enqueue(
+                connection, done.study_key, done.revision, name,
+                target=target, urgency=urgency, not_before=now + delay,
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """One worker of a role: works off one step (of one target) until told to stop."""
+
+    step: str
+    work: Work
+    tasks: Tasks
+    database: Database
+    targets: Targets
+    max_age_s: float
+    target: str | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Claim and work until `stop` is set. Only Stop leaves this loop: the role then exits with its code."""
+        while not stop.is_set():
+            try:
+                claimed = self.tasks.claim(self.step, self.target, LEASE_S)
+                if claimed is None:
+                    stop.wait(POLL_S)
+                else:
+                    self.one(claimed)
+            except Retry as error:  # the ledger itself: a row left behind is taken up again when its lease runs out
+                log.warning("step.waiting", step=self.step, code=error.code)
+                stop.wait(1.0)
+
+    def one(self, claimed: Task) -> None:
+        """Work one claimed row and commit whatever came of it."""
+        started, label = time.monotonic(), {"step": claimed.step, "study": claimed.study_key}
+        try:
+            with _Renewal(self.tasks, claimed):
+                done = self.work(claimed)
+            self._commit(claimed, done)
+            log.info("step.done", **label, code=done.code, seconds=round(time.monotonic() - started, 3))
+        except Retry as error:
+            state = self.tasks.put_back(claimed, error, self.max_age_s)
+            log.warning("step.retry", **label, code=error.code, state=str(state), attempts=claimed.attempts)
+        except Quarantine as error:
+            self.tasks.bury(claimed, error)
+            log.warning("step.failed", **label, code=error.code)
+        except Stop:
+            self.tasks.release_leases()
+            raise
+        except Exception as error:  # the last line of defence: one study's surprise must not stop the others
+            self._unexpected(claimed, error)
+            log.exception("step.unexpected", **label)
+
+    def _commit(self, claimed: Task, done: Done) -> None:
+        with self.database.write() as connection:
+            if not self.tasks.done(connection, claimed, done.code, done.detail):
+                return  # the lease ran out and another worker has the row: its outcome counts
+            if done.commit is not None:
+                done.commit(connection)
+            follow_up(connection, claimed, self.targets, urgency=100)
+
+    def _unexpected(self, claimed: Task, error: Exception) -> None:
+        code = f"internal.{type(error).__name__}"
+        if claimed.attempts < UNEXPECTED_TRIES:
+            self.tasks.put_back(claimed, Retry(code, "unexpected error, see the log of this role"), self.max_age_s)
+        else:
+            where = EdgeNodeError(code, f"unexpected error {claimed.attempts} times over, see the log of this role")
+            self.tasks.bury(claimed, where)
+
+
+class _Renewal:
+    """Renews the lease of a row while its work goes on."""
+
+    def __init__(self, tasks: Tasks, claimed: Task) -> None:
+        self._tasks, self._claimed = tasks, claimed
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+
+    def _run(self) -> None:
+        while not self._over.wait(LEASE_S / 3):
+            try:
+                if not self._tasks.extend(self._claimed, LEASE_S):
+                    return
+            except EdgeNodeError:
+                continue  # the ledger is busy: the next round renews, the lease outlasts two rounds
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()

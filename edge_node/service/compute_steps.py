@@ -1,0 +1,119 @@
+"""The compute role's work: settle, triage, purge. Knows no identity."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import structlog
+from sqlalchemy import Connection
+
+from edge_node import pipeline
+from edge_node.domain.errors import Retry
+from edge_node.domain.finding import TriageOutcome, TriageResult
+from edge_node.domain.study import StudyState
+from edge_node.pipeline import Done
+from edge_node.receive.settle import settlement
+from edge_node.service.node import Node, spool_path
+from edge_node.store import audit, retention, studies
+from edge_node.store.tasks import Task
+from edge_node.triage import Triage
+from edge_node.worklist.priority import ORDER_MINUTES, decide
+
+log = structlog.get_logger()
+
+
+def settle_due(node: Node) -> int:
+    """Settle every study that is complete by policy; returns how many."""
+    with node.database.read() as connection:
+        waiting = studies.unsettled(connection)
+    count, now = 0, time.time()
+    for candidate in waiting:
+        verdict = settlement(node.config.settle, candidate, now)
+        if verdict is None:
+            continue
+        with node.database.write() as connection:
+            detail = studies.settle(
+                connection, candidate, reason=verdict.reason, complete=verdict.complete, at=time.time()
+            )
+            if detail is None:
+                continue  # an instance arrived between looking and writing
+            order = str(studies.get(connection, candidate.study_key)._mapping["order_priority"])
+            urgency = int(ORDER_MINUTES.get(order, ORDER_MINUTES["ROUTINE"]))
+            audit.append(connection, node.actor, "settle.done", candidate.study_key, detail)
+            pipeline.settled(connection, candidate.study_key, candidate.revision, urgency)
+        log.info("study.settled", study=candidate.study_key, reason=verdict.reason)
+        count += 1
+    return count
+
+
+def triage_work(node: Node, triage: Triage | None) -> pipeline.Work:
+    """Judge the study and decide its place in the reading order. Without models the order alone decides."""
+
+    def work(task: Task) -> Done:
+        study = node.clean.study(task.study_key)
+        result = triage.judge(study) if triage else TriageResult(TriageOutcome.SKIPPED, "triage.disabled")
+        with node.database.read() as connection:
+            row = studies.get(connection, task.study_key)._mapping
+        # The virtual deadline counts from the first instance: a late one must not push the study back.
+        priority = decide(
+            arrival=float(row["first_received_at"]),
+            order=str(row["order_priority"]),
+            patient_class="",
+            finding=result.top,
+        )
+
+        def commit(connection: Connection) -> None:
+            node.clean.put_finding(connection, task.study_key, task.revision, result)
+            studies.put_reading(connection, task.study_key, task.revision, priority)
+
+        return Done(f"triage.{result.outcome.lower()}", _triage_detail(result), commit)
+
+    return work
+
+
+def _triage_detail(result: TriageResult) -> dict[str, object]:
+    """What the audit must be able to tell for ever: model, variant, provider, threshold, score."""
+    return {
+        "reason": result.reason,
+        "findings": [
+            {
+                "model": f"{f.model.name} {f.model.version}",
+                "variant": f.model.variant,
+                "sha256": f.model.sha256,
+                "provider": f.provider,
+                "verdict": str(f.verdict),
+                "probability": round(f.probability, 6),
+                "threshold": f.threshold,
+                "reason": f.reason,
+            }
+            for f in result.findings
+        ],
+    }
+
+
+def purge_work(node: Node) -> pipeline.Work:
+    """Destroy what the retention time of `task.target` (envelope or clean) has run out for."""
+    destroyers: dict[str, Callable[[Connection, str, int], None]] = {
+        "envelope": retention.destroy_identity,
+        "clean": retention.destroy_clean,
+    }
+
+    def work(task: Task) -> Done:
+        with node.database.read() as connection:
+            state = studies.get(connection, task.study_key)._mapping["state"]
+        if state == StudyState.RECEIVING:
+            raise Retry("purge.reopened", "the study was reopened; it is purged after its next delivery", counts=False)
+        destroy = destroyers[task.target]
+        return Done(f"purge.{task.target}", {}, lambda c: destroy(c, task.study_key, task.revision))
+
+    return work
+
+
+def tidy(node: Node) -> None:
+    """Expire the quarantine, delete empty segments, fold the journal so that destroyed keys leave no bytes behind."""
+    expired = retention.expire_quarantine(node.database, node.actor)
+    freed = retention.sweep_segments(node.database, spool_path(node.config))
+    node.database.shred_journal()
+    if expired or freed:
+        log.info("store.tidied", count=expired, bytes=freed)

@@ -1,0 +1,197 @@
+"""`edge-node doctor`: everything the node needs, checked one by one; each failure names the next command."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+from urllib.parse import urlsplit
+
+from edge_node import __version__
+from edge_node.config.load import Loaded
+from edge_node.config.schema import Config
+from edge_node.config.secrets import RoleKeys
+from edge_node.domain.errors import EdgeNodeError
+from edge_node.domain.study import Role
+from edge_node.domain.worklist import Peer
+from edge_node.service.node import ledger_path, models_path, recipe_path, spool_path
+from edge_node.service.snapshot import snapshot
+from edge_node.store import audit
+from edge_node.store.database import Database
+from edge_node.store.spool import free_bytes
+
+CONNECT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One finding: ok, warn (works, but look) or fail, with the next command."""
+
+    name: str
+    result: Literal["ok", "warn", "fail"]
+    detail: str
+    hint: str = ""
+
+
+def examine(loaded: Loaded) -> Iterator[Check]:
+    """Run all checks; none of them changes anything or shows PHI."""
+    config = loaded.config
+    yield Check("configuration", "ok", str(loaded.path) if loaded.path else "defaults only, no file")
+    for name, look in (
+        ("node keys", _keys),
+        ("ledger", _ledger),
+        ("audit chain", _audit),
+        ("disk", _disk),
+        ("recipe", _recipe),
+        ("onnxruntime", _runtime),
+        ("models", _models),
+        ("receiver", _receiver),
+        ("admission", _admission),
+        ("roles", _roles),
+        ("consent", _consent),
+    ):
+        yield _guarded(name, look, config)
+    yield from _peers(config)
+    yield _guarded("trainer", _trainer, config)
+
+
+def _guarded(name: str, look: Callable[[Config], Check], config: Config) -> Check:
+    try:
+        return look(config)
+    except EdgeNodeError as error:
+        return Check(name, "fail", f"{error.code}: {error.message}", error.hint)
+
+
+def _keys(config: Config) -> Check:
+    keys = RoleKeys(Role.DICOM, config)
+    return Check("node keys", "ok", ", ".join(keys.names))
+
+
+def _ledger(config: Config) -> Check:
+    database = Database(ledger_path(config), read_only=True)
+    word = database.integrity()
+    database.close()
+    if word != "ok":
+        return Check("ledger", "fail", word, "stop the node and restore the newest backup")
+    return Check("ledger", "ok", str(ledger_path(config)))
+
+
+def _audit(config: Config) -> Check:
+    with Database(ledger_path(config), read_only=True).read() as connection:
+        report = audit.verify(connection)
+    if not report.intact:
+        return Check("audit chain", "fail", f"broken at entry {report.first_broken}", "edge-node audit export")
+    return Check("audit chain", "ok", f"{report.entries} entries")
+
+
+def _disk(config: Config) -> Check:
+    free, reserve = free_bytes(spool_path(config)), config.storage.reserve_mb * 1_000_000
+    detail = f"{free / 1e9:.1f} GB free, reserve {reserve / 1e9:.1f} GB"
+    if free <= reserve:
+        return Check("disk", "fail", detail, "free space: new instances are refused with OUT_OF_RESOURCES")
+    return Check("disk", "warn" if free < 4 * reserve else "ok", detail)
+
+
+def _recipe(config: Config) -> Check:
+    from edge_node.deid import Deidentifier
+
+    path = recipe_path(config)
+    recipe = Deidentifier(path, b"\0" * 32, version=__version__).recipe_id
+    return Check("recipe", "ok", f"{recipe.name}, sha256 {recipe.sha256[:16]}…")
+
+
+def _runtime(_config: Config) -> Check:
+    from edge_node.triage import check_onnxruntime_owner
+
+    check_onnxruntime_owner()
+    return Check("onnxruntime", "ok", "owned by one distribution")
+
+
+def _models(config: Config) -> Check:
+    from edge_node.triage import Triage
+
+    if not config.triage.enabled:
+        return Check("models", "warn", "triage is off", "set triage.enabled = true")
+    options = config.triage
+    triage = Triage(
+        models_path(config),
+        provider=options.provider,
+        require_gpu=options.require_gpu,
+        threads=options.threads,
+        time_limit_s=options.time_limit_s,
+    )
+    names = ", ".join(model.label for model in triage.models)
+    if not names:
+        return Check("models", "warn", f"no model package in {models_path(config)}", "set triage.models_dir")
+    return Check("models", "ok", f"{names}; hashes and golden vectors hold")
+
+
+def _receiver(config: Config) -> Check:
+    host = "127.0.0.1" if config.receive.host in ("0.0.0.0", "::", "") else config.receive.host  # noqa: S104
+    where = f"{config.receive.ae_title} on port {config.receive.port}"
+    if _reachable(host, config.receive.port):
+        return Check("receiver", "ok", f"{where} answers")
+    return Check("receiver", "warn", f"{where} does not answer", "edge-node run, or systemctl start edge-node.target")
+
+
+def _admission(config: Config) -> Check:
+    if config.receive.calling_ae_titles or config.receive.allowed_addresses:
+        return Check("admission", "ok", "limited by AE title or address")
+    return Check(
+        "admission", "warn", "any host may send", "set receive.calling_ae_titles and receive.allowed_addresses"
+    )
+
+
+def _roles(config: Config) -> Check:
+    shot = snapshot(config)
+    silent = [r["role"] for r in shot.roles if not r["alive"]]
+    if not shot.roles or len(silent) == len(shot.roles):
+        return Check("roles", "warn", "the node is not running", "edge-node run")
+    if silent:
+        return Check("roles", "fail", f"silent: {', '.join(silent)}", "edge-node status")
+    return Check("roles", "ok", ", ".join(r["role"] for r in shot.roles))
+
+
+def _consent(config: Config) -> Check:
+    from edge_node.consent import source_for
+
+    source_for(config.consent)
+    if config.consent.source == "deny-all":
+        return Check("consent", "ok", "deny-all: nothing leaves")
+    if config.consent.source == "allow-all":
+        return Check("consent", "warn", "allow-all: everything may leave", "make sure consent is held elsewhere")
+    return Check("consent", "ok", f"list {config.consent.csv_file}")
+
+
+def _peers(config: Config) -> Iterator[Check]:
+    from edge_node.service.echo import echo
+
+    for name, peer in config.peers.items():
+        label = f"peer {name}"
+        try:
+            us = config.worklist.calling_ae_title
+            seconds = echo(Peer(peer.ae_title, peer.host, peer.port), us, CONNECT_S)
+            yield Check(label, "ok", f"{peer.ae_title} answers C-ECHO in {seconds * 1000:.0f} ms")
+        except EdgeNodeError as error:
+            yield Check(label, "fail", f"{error.code}: {error.message}", error.hint)
+
+
+def _trainer(config: Config) -> Check:
+    if not config.forward.url:
+        return Check("trainer", "ok", "not configured: nothing is forwarded")
+    parts = urlsplit(config.forward.url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    if _reachable(parts.hostname or "", port):
+        return Check("trainer", "ok", f"{parts.hostname}:{port} accepts connections")
+    return Check(
+        "trainer", "warn", f"{parts.hostname}:{port} does not answer", "deliveries wait and go on by themselves"
+    )
+
+
+def _reachable(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), CONNECT_S):
+            return True
+    except OSError:
+        return False

@@ -1,0 +1,90 @@
+"""The node's store as one role may open it: ledger, keys of the role, sealed spool, vault."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_node.config.schema import Config
+from edge_node.config.secrets import RoleKeys
+from edge_node.domain.study import Role
+from edge_node.store.database import Database
+from edge_node.store.keyring import Keyring
+from edge_node.store.spool import SpoolReader, SpoolWriter
+from edge_node.store.studies import CleanObjects, Vault
+from edge_node.store.tasks import Tasks
+
+LEDGER = "ledger.sqlite3"
+SPOOL = "spool"
+
+
+def ledger_path(config: Config) -> Path:
+    """The SQLite file below `node.data_dir`."""
+    return config.node.data_dir / LEDGER
+
+
+def spool_path(config: Config) -> Path:
+    """The folder of sealed segments below `node.data_dir`."""
+    return config.node.data_dir / SPOOL
+
+
+def shipped(*parts: str) -> Path:
+    """A file that ships with the node (recipes, models): inside the wheel, or `configs/` of a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package.joinpath("_configs", *parts)
+    return inside if inside.exists() else package.parent.joinpath("configs", *parts)
+
+
+def recipe_path(config: Config) -> Path:
+    """The site's recipe, or the shipped basic one."""
+    return config.deid.recipe or shipped("recipes", "basic.deid")
+
+
+def models_path(config: Config) -> Path:
+    """The site's model packages, or the shipped ones."""
+    return config.triage.models_dir or shipped("models")
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Everything a role needs to work; only the dicom role's `keys` open the vault and the quarantine."""
+
+    config: Config
+    role: Role
+    actor: str
+    keys: RoleKeys = field(repr=False)
+    database: Database
+    keyring: Keyring
+    clean: CleanObjects
+    vault: Vault
+    tasks: Tasks
+
+    def spool_writer(self) -> SpoolWriter:
+        """A writer of new segments, for one process."""
+        storage = self.config.storage
+        return SpoolWriter(
+            spool_path(self.config),
+            segment_bytes=storage.segment_mb << 20,
+            large_bytes=storage.large_object_mb << 20,
+        )
+
+
+def open_node(config: Config, role: Role) -> Node:
+    """Open the store with the keys of `role`. Raises Stop when keys or ledger are missing or unusable."""
+    keys = RoleKeys(role, config)
+    database = Database(ledger_path(config))
+    database.migrate()
+    keyring = Keyring(database, {name: keys.key(name) for name in keys.names})
+    spool = SpoolReader(spool_path(config))
+    actor = f"{config.node.name}/{role}"
+    return Node(
+        config,
+        role,
+        actor,
+        keys,
+        database,
+        keyring,
+        CleanObjects(database, keyring, spool),
+        Vault(database, keyring),
+        Tasks(database, actor),
+    )

@@ -1,0 +1,211 @@
+"""The roles: what each process opens, starts and works on. `run_role` is the body of one systemd unit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+
+import structlog
+
+from edge_node import __version__
+from edge_node.config.schema import Config
+from edge_node.consent import source_for
+from edge_node.domain.errors import Stop
+from edge_node.domain.study import Role
+from edge_node.pipeline import Bench, Targets, Work
+from edge_node.receive.workers import Accept, WorkerPool
+from edge_node.service import logs, notify
+from edge_node.service.housekeeping import Job
+from edge_node.service.life import Life
+from edge_node.service.node import Node, models_path, open_node, recipe_path, spool_path
+from edge_node.service.process import die_with_parent, harden
+from edge_node.store.spool import free_bytes
+
+log = structlog.get_logger()
+
+SETTLE_S = 0.5
+TIDY_S = 60.0
+CONSENT_S = 30.0
+DRAIN_S = 20.0
+NEVER_S = 10 * 365 * 86400.0
+TRIAGE_MAX_AGE_S = 3600.0
+
+
+def targets_of(config: Config) -> Targets:
+    """Where a study goes after triage: every writer has its own row, so that none blocks another."""
+    from edge_node.worklist import WRITERS
+
+    return Targets(
+        worklist=tuple(WRITERS),
+        forward=("",) if config.forward.url else (),
+        purge={
+            "envelope": config.retention.envelope_hours * 3600.0,
+            "clean": config.retention.clean_days * 86400.0,
+        },
+    )
+
+
+def bench(node: Node, step: str, work: Work, *, max_age_s: float, target: str | None = None) -> Bench:
+    """A worker of this node for one step."""
+    return Bench(step, work, node.tasks, node.database, targets_of(node.config), max_age_s, target)
+
+
+def run_role(role: Role, config: Config) -> int:
+    """Run one role until told to stop; returns the exit code. Raises Stop when it cannot start."""
+    harden()
+    die_with_parent()
+    logs.configure(config.node.log_format, config.node.log_level, role=str(role), node=config.node.name)
+    return {Role.DICOM: _dicom, Role.COMPUTE: _compute, Role.FORWARD: _forward, Role.STATUS: _status}[role](config)
+
+
+def _dicom(config: Config) -> int:
+    from edge_node.receive.scp import StorageSCP
+
+    node = open_node(config, Role.DICOM)
+    life = Life(node)
+    life.listen_to_signals()
+    notify.status("starting the de-identifying workers")
+    count = config.receive.workers or min(8, os.cpu_count() or 1)
+    pool = WorkerPool(count, make_intake, (config,), wait_s=config.receive.network_timeout_s / 2)
+    pool.start()
+    reserve = config.storage.reserve_mb * 1_000_000
+    folder = spool_path(config)
+    scp = StorageSCP(config.receive, pool.accept, lambda: free_bytes(folder) > reserve)
+    try:
+        scp.start()
+    except OSError as error:
+        raise Stop(
+            "receive.cannot-listen",
+            f"[receive] host and port: cannot listen on {config.receive.host}:{config.receive.port}: "
+            f"{os.strerror(error.errno or 0)}",
+            hint="another process uses the port, or the address is not ours: `edge-node doctor`",
+            exit_code=69,
+        ) from None
+    life.thread("write-back", lambda stop: _keep_writing(config, stop))
+    life.tell(port=scp.port, ae_title=config.receive.ae_title, workers=count)
+
+    def drain() -> None:
+        scp.stop(DRAIN_S)
+        pool.close()
+
+    return life.live([], drain=drain)
+
+
+def make_intake(config: Config) -> Accept:
+    """Build the accepting function of one de-identifying worker process."""
+    from edge_node.deid import Deidentifier, peek_study_key
+    from edge_node.receive.intake import Intake
+    from edge_node.store.intake import IntakeStore
+
+    harden()
+    logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)
+    node = open_node(config, Role.DICOM)
+    site_key = node.keys.key("pseudonym")
+    deidentifier = Deidentifier(recipe_path(config), site_key, version=__version__)
+    store = IntakeStore(
+        node.database,
+        node.keyring,
+        node.spool_writer(),
+        actor=node.actor,
+        quarantine_s=config.deid.quarantine_days * 86400.0,
+    )
+    intake = Intake(
+        store,
+        deidentifier.deidentify,
+        lambda instance: peek_study_key(instance, site_key),
+        digest_key=site_key,
+    )
+    return intake.accept
+
+
+def _keep_writing(config: Config, stop: threading.Event) -> None:
+    """Keep the write-back process alive: building reports is CPU-bound and must not share the receiver's lock."""
+    context = multiprocessing.get_context("spawn")
+    while not stop.is_set():
+        child = context.Process(target=logs.guarded, args=(_write_back, config), name="write-back", daemon=True)
+        child.start()
+        while child.is_alive() and not stop.wait(0.2):
+            pass
+        if stop.is_set():
+            child.terminate()
+            child.join(DRAIN_S)
+            return
+        log.error("process.replaced", process="write-back", exit_code=child.exitcode)
+        if child.exitcode in (77, 78):
+            raise Stop("worklist.cannot-start", "the write-back process stops for its configuration, see the log above")
+        stop.wait(2.0)
+
+
+def _write_back(config: Config) -> None:
+    from edge_node.service.dicom_steps import worklist_work
+    from edge_node.worklist import WRITERS
+
+    harden()
+    die_with_parent()
+    logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)
+    node = open_node(config, Role.DICOM)
+    life = Life(node)
+    life.listen_to_signals()
+    node.tasks.take_over()
+    max_age = config.worklist.max_age_hours * 3600.0
+    for name in WRITERS:
+        worker = bench(node, "worklist", worklist_work(node, name), max_age_s=max_age, target=name)
+        life.thread(name, worker.run)
+    code = life.wait()
+    if code:
+        raise SystemExit(code)
+
+
+def _compute(config: Config) -> int:
+    from edge_node.service.compute_steps import purge_work, settle_due, tidy, triage_work
+    from edge_node.triage import Triage, check_onnxruntime_owner
+
+    node = open_node(config, Role.COMPUTE)
+    life = Life(node)
+    life.listen_to_signals()
+    notify.status("loading and proving the models")
+    node.tasks.take_over()
+    triage = None
+    if config.triage.enabled:
+        check_onnxruntime_owner()
+        triage = Triage(
+            models_path(config),
+            provider=config.triage.provider,
+            require_gpu=config.triage.require_gpu,
+            threads=config.triage.threads,
+            time_limit_s=config.triage.time_limit_s,
+        )
+        life.tell(models=[model.label for model in triage.models])
+    life.thread("triage", bench(node, "triage", triage_work(node, triage), max_age_s=TRIAGE_MAX_AGE_S).run)
+    life.thread("purge", bench(node, "purge", purge_work(node), max_age_s=NEVER_S).run)
+    return life.live([Job("settle", SETTLE_S, lambda: settle_due(node)), Job("tidy", TIDY_S, lambda: tidy(node))])
+
+
+def _forward(config: Config) -> int:
+    from edge_node.forward.stow import StowTrainer
+    from edge_node.service.forward_steps import forward_work, refresh_consent
+
+    node = open_node(config, Role.FORWARD)
+    life = Life(node)
+    life.listen_to_signals()
+    node.tasks.take_over()
+    consent = source_for(config.consent)
+    jobs = []
+    trainer = StowTrainer(config.forward) if config.forward.url else None
+    if trainer is not None:
+        work = forward_work(node, trainer, consent)
+        life.thread("forward", bench(node, "forward", work, max_age_s=config.forward.max_age_days * 86400.0).run)
+        jobs.append(Job("consent", CONSENT_S, lambda: refresh_consent(node, consent)))
+    life.tell(consent=config.consent.source, forwarding=bool(config.forward.url))
+    return life.live(jobs, drain=trainer.drain if trainer else _nothing)
+
+
+def _nothing() -> None:
+    """There is nothing to drain."""
+
+
+def _status(config: Config) -> int:
+    from edge_node.service.page import serve
+
+    return serve(config)
