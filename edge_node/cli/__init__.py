@@ -1,0 +1,1 @@
+"""What the admin types: one file per noun, thin."""

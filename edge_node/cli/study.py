@@ -1,0 +1,170 @@
+"""`edge-node study`: what became of each study; retry, release, discard."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from edge_node.cli.console import emit, fail, print_data, say, table
+from edge_node.cli.context import Invocation
+from edge_node.cli.node import clock
+from edge_node.domain.errors import Quarantine
+from edge_node.domain.status import ExitCode
+from edge_node.domain.study import Role, TaskState
+from edge_node.service.node import ledger_path
+from edge_node.store.database import Database
+
+app = typer.Typer(help="What became of each study.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
+def verdict_of(row: dict[str, Any]) -> Text:
+    """The triage verdict of a study row, coloured."""
+    result = row["result"]
+    if result is None:
+        return Text("")
+    if result["outcome"] != "FINDING":
+        return Text(f"{result['outcome'].lower()} ({result['reason']})", "dim")
+    best = max(result["findings"], key=lambda f: (f["verdict"] == "FLAGGED", f["probability"]))
+    words = best["verdict"].replace("_", " ").lower()
+    return Text(f"{words} {best['probability']:.2f}", "bold red" if best["verdict"] == "FLAGGED" else "")
+
+
+@app.command("list")
+def list_studies(
+    ctx: typer.Context,
+    state: Annotated[str | None, typer.Option("--state", help="RECEIVING, SETTLED, TRIAGED, DELIVERED …")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1)] = 50,
+    json: Json = False,
+) -> None:
+    """Studies, newest first. Works with the node down."""
+    from edge_node.service.snapshot import study_rows
+
+    call: Invocation = ctx.obj
+    database = Database(ledger_path(call.load().config), read_only=True)
+    with database.read() as connection:
+        rows = study_rows(connection, state=state.upper() if state else None, limit=limit)
+    emit(
+        rows,
+        json=json or call.json,
+        human=lambda: table(
+            ("study", "state", "rev", "modality", "instances", "last received", "triage", "trainer"),
+            [
+                (
+                    r["study"],
+                    r["state"],
+                    r["revision"],
+                    r["modalities"],
+                    r["instances"],
+                    clock(r["last_received_at"]),
+                    verdict_of(r),
+                    ", ".join(f"{s.lower()} {n}" for s, n in r["trainer"].items()),
+                )
+                for r in rows
+            ],
+            empty="No study was received yet.",
+        ),
+    )
+
+
+@app.command()
+def show(ctx: typer.Context, study: str, json: Json = False) -> None:
+    """One study: state, result, work, deliveries."""
+    detail = _detail(ctx, study)
+    call: Invocation = ctx.obj
+
+    def human() -> None:
+        for key, value in detail.items():
+            if key in ("work", "deliveries", "timeline", "result"):
+                continue
+            print_data(f"{key:18}{clock(value) if key.endswith('_at') else value}")
+        print_data("triage            " + verdict_of(detail).plain)
+        table(
+            ("step", "target", "rev", "state", "tries", "outcome"),
+            [(w["step"], w["target"], w["revision"], w["state"], w["attempts"], w["code"]) for w in detail["work"]],
+        )
+        table(
+            ("to", "state", "why", "instances"),
+            [(d["to"], d["state"], d["code"], d["instances"]) for d in detail["deliveries"]],
+        )
+
+    emit(detail, json=json or call.json, human=human)
+
+
+@app.command()
+def timeline(ctx: typer.Context, study: str, json: Json = False) -> None:
+    """Everything the audit says about one study, in order: when, who, what, why."""
+    detail = _detail(ctx, study)
+    call: Invocation = ctx.obj
+    emit(
+        detail["timeline"],
+        json=json or call.json,
+        human=lambda: table(
+            ("when", "who", "what", "detail"),
+            [
+                (clock(e["at"]), e["actor"], e["action"], ", ".join(f"{k}={v}" for k, v in e["detail"].items()))
+                for e in detail["timeline"]
+            ],
+        ),
+    )
+
+
+def _detail(ctx: typer.Context, study: str) -> dict[str, Any]:
+    from edge_node.service.snapshot import study_detail
+
+    call: Invocation = ctx.obj
+    database = Database(ledger_path(call.load().config), read_only=True)
+    with database.read() as connection:
+        return study_detail(connection, study)
+
+
+@app.command()
+def retry(ctx: typer.Context, study: str) -> None:
+    """Try again, at once, what waits for a human or for its back-off."""
+    from edge_node.store import audit, tasks
+
+    call: Invocation = ctx.obj
+    config = call.load().config
+    database = Database(ledger_path(config))
+    with database.write() as connection:
+        count = tasks.requeue(connection, study, states=(TaskState.DEAD, TaskState.READY))
+        if count:
+            audit.append(connection, f"{config.node.name}/admin", "study.retried", study, {"rows": count})
+    say(f"{count} pieces of work are due again." if count else "Nothing of this study waits.")
+    raise SystemExit(ExitCode.FINE if count else ExitCode.FOUND_WRONG)
+
+
+@app.command()
+def release(ctx: typer.Context, item: str, json: Json = False) -> None:
+    """De-identify a quarantined object again (after a recipe change or an update) and let it go its way."""
+    from edge_node.service.release import release_item
+
+    call: Invocation = ctx.obj
+    config = call.load().config
+    receipt = release_item(config, item)
+    done = {"item": item, "outcome": str(receipt.received), "study": receipt.study_key, "code": receipt.code}
+    emit(done, json=json or call.json, human=lambda: say(f"{item}: {receipt.received} as study {receipt.study_key}"))
+
+
+@app.command()
+def discard(
+    ctx: typer.Context,
+    item: str,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Destroy a quarantined object for good (its key is deleted)."""
+    from edge_node.service.node import open_node
+    from edge_node.store.retention import close_quarantine
+
+    call: Invocation = ctx.obj
+    if not yes:
+        typer.confirm(f"Destroy {item} for good?", abort=True)
+    node = open_node(call.load().config, Role.DICOM)
+    with node.database.write() as connection:
+        closed = close_quarantine(connection, item, "DISCARDED", f"{node.config.node.name}/admin")
+    if not closed:
+        fail(Quarantine("quarantine.unknown", f"nothing is held as {item}", hint="edge-node status"), json=call.json)
+    node.database.shred_journal()
+    say(f"{item} is destroyed.")

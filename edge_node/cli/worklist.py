@@ -1,0 +1,68 @@
+"""`edge-node worklist`: the reading order as the node sees it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from edge_node.cli.console import emit, table
+from edge_node.cli.context import Invocation
+from edge_node.cli.node import clock
+from edge_node.domain.errors import Quarantine
+from edge_node.service.node import ledger_path
+from edge_node.store.database import Database
+
+app = typer.Typer(help="The reading order.", no_args_is_help=True)
+Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+
+
+@app.command("list")
+def list_worklist(ctx: typer.Context, json: Json = False) -> None:
+    """Studies in the order they should be read. Advisory: a radiologist reads all of them. Works with the node down."""
+    rows = _rows(ctx)
+    call: Invocation = ctx.obj
+    emit(
+        rows,
+        json=json or call.json,
+        human=lambda: table(
+            ("#", "level", "due", "study", "modality", "why", "written"),
+            [
+                (
+                    number,
+                    Text(r["level"], {"HIGH": "bold red", "MEDIUM": "yellow"}.get(r["level"], "")),
+                    clock(r["due"]),
+                    r["study"],
+                    r["modalities"],
+                    r["reason"],
+                    clock(r["written_at"]) or "not yet",
+                )
+                for number, r in enumerate(rows, start=1)
+            ],
+            empty="No study was triaged yet.",
+        ),
+    )
+
+
+@app.command()
+def show(ctx: typer.Context, study: str, json: Json = False) -> None:
+    """One study's place in the reading order, and why."""
+    rows = _rows(ctx)
+    call: Invocation = ctx.obj
+    number = next((n for n, row in enumerate(rows, start=1) if row["study"] == study), 0)
+    if not number:
+        raise Quarantine(
+            "worklist.unknown", f"{study} has no place in the reading order", hint="edge-node worklist list"
+        )
+    place: dict[str, Any] = {"place": number, "of": len(rows), **rows[number - 1]}
+    emit(place, json=json or call.json, human=lambda: table(("what", "value"), list(place.items())))
+
+
+def _rows(ctx: typer.Context) -> list[dict[str, Any]]:
+    from edge_node.service.snapshot import reading_list
+
+    call: Invocation = ctx.obj
+    database = Database(ledger_path(call.load().config), read_only=True)
+    with database.read() as connection:
+        return reading_list(connection)
