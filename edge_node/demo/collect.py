@@ -1,0 +1,478 @@
+"""After the day: what the ledger, the PACS and the trainer say, put together into the report and the summary."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, dcmread
+from pydicom.uid import SecondaryCaptureImageStorage
+
+from edge_node import __version__
+from edge_node.config.schema import Config
+from edge_node.deid.report import changes, instance_from_file
+from edge_node.demo.orthanc import LocalOrthanc
+from edge_node.demo.pacs import ToyPacs
+from edge_node.demo.pictures import png_from_dicom, png_from_rgb
+from edge_node.demo.report_data import (
+    Check,
+    DeidRow,
+    DeidView,
+    HeldRow,
+    KeyImageCard,
+    ModelView,
+    ReportData,
+    StudyEvents,
+    StudyRow,
+    TrainerView,
+    WorklistRow,
+)
+from edge_node.demo.studies import DemoStudy
+from edge_node.demo.trainer import ToyTrainer, needle_bytes
+from edge_node.domain.study import Role
+from edge_node.service.node import ledger_path, models_path, open_node
+from edge_node.service.snapshot import snapshot, study_detail
+from edge_node.store import audit
+from edge_node.store.database import Database
+from edge_node.triage.card import load_card
+
+SHOWN_ATTRIBUTES = 44
+_EXPLAINED = {
+    "consent.denied": ("The patient's consent does not cover research: read and prioritised, but never sent.", ""),
+    "pixels.uncleaned": (
+        "Pixels of this kind may show a name: kept back until they are cleaned and checked.",
+        "edge-node study show",
+    ),
+    "deid.": (
+        "The object could not be de-identified, so it is sealed away: nothing is lost.",
+        "edge-node study release",
+    ),
+    "triage.": ("No shipped model is meant for this kind of study: the order alone decides.", ""),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the demo knows of its own day: `sent` is C-STORE status names by arrival, `keys` study keys by arrival."""
+
+    seed: int
+    started: float
+    hospital: str
+    studies: list[DemoStudy]
+    sent: dict[int, dict[str, int]]
+    keys: dict[int, str]
+    without_consent: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The report's data and the machine-readable summary."""
+
+    report: ReportData
+    summary: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Trainer:
+    name: str
+    contents: dict[str, bytes]
+    refused: int
+    repeated: int
+    changed: int
+
+
+def collect(
+    run: Run,
+    config: Config,
+    pacs: ToyPacs,
+    toy_trainer: ToyTrainer,
+    archive: LocalOrthanc | None,
+    central: LocalOrthanc | None,
+) -> Outcome:
+    """Read ledger, worklist, archive and trainer; judge the promises."""
+    shot = snapshot(config)
+    details = _details(run, config)
+    held_items = {q["study"]: q for q in shot.quarantine}
+    workitems = pacs.workitems
+    order = _order(run, workitems)
+    rows = tuple(_study_row(run, s, details[s.arrival], held_items.get(run.keys[s.arrival])) for s in run.studies)
+    held = tuple(_held(run, details, held_items))
+    trainer = _trainer(toy_trainer, central)
+    view = _trainer_view(run, trainer)
+    images = _archived(pacs, archive)
+    cards = tuple(_key_images(run, details, images))
+    with Database(ledger_path(config), read_only=True).read() as connection:
+        chain = audit.verify(connection)
+    checks = _checks(run, rows, order, view, images, chain.intact, chain.entries, held)
+    report = ReportData(
+        started_at=datetime.fromtimestamp(run.started).astimezone().strftime("%Y-%m-%d %H:%M"),
+        seconds=time.time() - run.started,
+        seed=run.seed,
+        version=__version__,
+        hospital=run.hospital,
+        studies=rows,
+        checks=checks,
+        worklist_before=tuple(s.arrival for s in run.studies if _in(order, s.arrival)),
+        worklist_after=order,
+        key_images=cards,
+        deid=_deid_view(run, config, rows),
+        trainer=view,
+        held=held,
+        models=tuple(_models(config, details)),
+    )
+    return Outcome(report, _summary(run, report, details))
+
+
+def _in(order: tuple[WorklistRow, ...], arrival: int) -> bool:
+    return any(row.study == arrival for row in order)
+
+
+def _details(run: Run, config: Config) -> dict[int, dict[str, Any] | None]:
+    """What the ledger says of each study; None for one of which nothing was kept (all quarantined)."""
+    with Database(ledger_path(config), read_only=True).read() as connection:
+        known = {row[0] for row in connection.exec_driver_sql("SELECT study_key FROM study")}
+        return {n: study_detail(connection, key) if key in known else None for n, key in run.keys.items()}
+
+
+def _order(run: Run, workitems: list[Dataset]) -> tuple[WorklistRow, ...]:
+    by_uid = {s.study_uid: s.arrival for s in run.studies}
+    rows = []
+    for item in workitems:
+        request = (item.get("ReferencedRequestSequence") or [Dataset()])[0]
+        arrival = by_uid.get(str(request.get("StudyInstanceUID", "")))
+        if arrival is None:
+            continue
+        due = str(item.get("ScheduledProcedureStepExpirationDateTime") or item.get("ExpectedCompletionDateTime") or "")
+        reason = str(item.get("CommentsOnTheScheduledProcedureStep") or "")
+        rows.append(
+            WorklistRow(
+                study=arrival,
+                level=str(item.ScheduledProcedureStepPriority),
+                reason=reason,
+                due=f"{due[8:10]}:{due[10:12]}" if len(due) >= 12 else "",
+                flagged="threshold" in reason and "not flagged" not in reason,
+            )
+        )
+    return tuple(rows)
+
+
+def _best(detail: dict[str, Any] | None) -> dict[str, Any] | None:
+    findings = ((detail or {}).get("result") or {}).get("findings") or []
+    return max(findings, key=lambda f: (f["verdict"] == "FLAGGED", f["probability"])) if findings else None
+
+
+def _study_row(run: Run, study: DemoStudy, detail: dict[str, Any] | None, held: dict[str, Any] | None) -> StudyRow:
+    best = _best(detail)
+    if detail is None:
+        verdict, outcome = "QUARANTINED", f"sealed in quarantine ({held['code']})" if held else "nothing was received"
+    elif best is None:
+        verdict = detail["result"]["outcome"] if detail["result"] else "SKIPPED"
+        outcome = f"no model judged it ({(detail['result'] or {}).get('reason', 'not triaged')})"
+    else:
+        verdict, outcome = best["verdict"], best["code"]["meaning"]
+    truth = {None: "no haemorrhage put in", "n/a": "no model is meant for it"}.get(
+        study.truth, f"{study.truth} (phantom)"
+    )
+    forwarded = (detail or {}).get("trainer", {}).get("DELIVERED", 0)
+    return StudyRow(
+        number=study.arrival,
+        patient=study.patient.shown_name,
+        patient_id=study.patient.patient_id,
+        accession=study.patient.accession,
+        description=study.description + (f" ({study.note})" if study.note else ""),
+        modality=study.modality,
+        objects=len(study.files),
+        order_priority=study.order_priority,
+        truth=str(truth),
+        verdict=verdict,
+        outcome=outcome,
+        events=_events(run, detail),
+        probability=best["probability"] if best else None,
+        forwarded=forwarded,
+    )
+
+
+def _events(run: Run, detail: dict[str, Any] | None) -> StudyEvents:
+    if detail is None:
+        return StudyEvents()
+    since = run.started
+
+    def at(action: str, target: str = "") -> float | None:
+        for entry in detail["timeline"]:
+            if entry["action"] == action and entry["detail"].get("target", "") == target:
+                return float(entry["at"]) - since
+        return None
+
+    delivered = at("forward.done") if detail["trainer"].get("DELIVERED") else None
+    return StudyEvents(
+        first_image=detail["first_received_at"] - since,
+        last_image=detail["last_received_at"] - since,
+        settled=at("settle.done"),
+        triaged=at("triage.done"),
+        worklist=at("worklist.done", "ups"),
+        delivered=delivered,
+    )
+
+
+def _held(run: Run, details: dict[int, dict[str, Any] | None], items: dict[str, dict[str, Any]]) -> list[HeldRow]:
+    rows = []
+    for study in run.studies:
+        key, detail = run.keys[study.arrival], details[study.arrival]
+        if key in items:
+            item = items[key]
+            words, hint = _explained(item["code"])
+            rows.append(
+                HeldRow(study.arrival, "quarantined", len(study.files), item["code"], words, f"{hint} {item['item']}")
+            )
+        if detail is None:
+            continue
+        result = detail["result"]
+        if result and result["outcome"] != "FINDING":
+            words, _ = _explained(result["reason"])
+            state = result["outcome"].lower().replace("_", " ")
+            rows.append(HeldRow(study.arrival, state, detail["instances"], result["reason"], words, ""))
+        for delivery in detail["deliveries"]:
+            if delivery["state"] != "DELIVERED":
+                words, hint = _explained(delivery["code"])
+                command = f"{hint} {key}".strip() if hint else ""
+                rows.append(
+                    HeldRow(
+                        study.arrival,
+                        delivery["state"].lower(),
+                        delivery["instances"],
+                        delivery["code"],
+                        words,
+                        command,
+                    )
+                )
+    return rows
+
+
+def _explained(code: str) -> tuple[str, str]:
+    for prefix, words in _EXPLAINED.items():
+        if code.startswith(prefix):
+            return words
+    return "", ""
+
+
+def _trainer(toy: ToyTrainer, central: LocalOrthanc | None) -> _Trainer:
+    if central is None:
+        contents = {uid: item.path.read_bytes() for uid, item in toy.received.items()}
+        repeated = sum(item.count - 1 for item in toy.received.values())
+        changed = sum(item.changed for item in toy.received.values())
+        return _Trainer("toy trainer", contents, len(toy.bad), repeated, changed)
+    contents = {one.sop_uid: central.part10(one) for one in central.instances()}
+    return _Trainer("Orthanc (DICOMweb)", contents, 0, 0, 0)
+
+
+def _trainer_view(run: Run, trainer: _Trainer) -> TrainerView:
+    """Look for every identifier of every patient, in every character set, in every byte the trainer holds."""
+    needles = sorted({needle for study in run.studies for needle in study.needles})
+    patterns = needle_bytes(needles)
+    found = {index for data in trainer.contents.values() for index, raw in patterns if raw in data}
+    studies = {str(dcmread(BytesIO(d), stop_before_pixels=True).StudyInstanceUID) for d in trainer.contents.values()}
+    return TrainerView(
+        name=trainer.name,
+        objects=len(trainer.contents),
+        studies=len(studies),
+        size=sum(len(data) for data in trainer.contents.values()),
+        needles=len(needles),
+        needles_found=len(found),
+        refused=trainer.refused,
+        repeated=trainer.repeated,
+        changed=trainer.changed,
+    )
+
+
+def _archived(pacs: ToyPacs, archive: LocalOrthanc | None) -> list[Dataset]:
+    """Everything the node wrote back, as the archive holds it."""
+    if archive is None:
+        return [dcmread(path) for path in pacs.instances.values()]
+    return [dcmread(BytesIO(archive.part10(one))) for one in archive.instances()]
+
+
+def _key_images(run: Run, details: dict[int, dict[str, Any] | None], archived: list[Dataset]) -> list[KeyImageCard]:
+    by_uid = {s.study_uid: s.arrival for s in run.studies}
+    cards = []
+    for ds in archived:
+        arrival = by_uid.get(str(ds.StudyInstanceUID))
+        best = _best(details.get(arrival or 0))
+        if ds.SOPClassUID != SecondaryCaptureImageStorage or arrival is None or best is None:
+            continue
+        cards.append(
+            KeyImageCard(
+                study=arrival,
+                png=png_from_rgb(ds.Rows, ds.Columns, ds.PixelData[: ds.Rows * ds.Columns * 3]),
+                finding=best["code"]["meaning"],
+                probability=best["probability"],
+                threshold=best["threshold"],
+                category=best["category"],
+                provider=best["provider"],
+                seconds=best["seconds"],
+            )
+        )
+    return sorted(cards, key=lambda card: -card.probability)
+
+
+def _deid_view(run: Run, config: Config, rows: tuple[StudyRow, ...]) -> DeidView | None:
+    """Both sides of the wall of one object: the middle slice of the first flagged study, else of any study."""
+    order = sorted(rows, key=lambda row: (row.verdict != "FLAGGED", row.number))
+    number = next((row.number for row in order if row.verdict != "QUARANTINED"), None)
+    if number is None:
+        return None
+    study = next(s for s in run.studies if s.arrival == number)
+    node = open_node(config, Role.COMPUTE)
+    clean = [one.read() for one in node.clean.study(run.keys[number]).objects]
+    wanted = sorted(study.files)[len(study.files) // 2]
+    instance_number = dcmread(wanted, stop_before_pixels=True).InstanceNumber
+    after = next(d for d in clean if dcmread(BytesIO(d), stop_before_pixels=True).InstanceNumber == instance_number)
+    found = changes(instance_from_file(wanted), after)
+    count = Counter(change.action for change in found)
+    shown = [c for c in found if c.action in ("removed", "replaced", "added")][: SHOWN_ATTRIBUTES - 12]
+    shown += [c for c in found if c.action == "kept"][:12]
+    detail_recipe = node.config.deid.recipe.name if node.config.deid.recipe else "basic.deid"
+    return DeidView(
+        study=number,
+        recipe=detail_recipe,
+        rows=tuple(
+            DeidRow(c.tag, c.name, c.before, c.after, "replaced" if c.action == "added" else c.action) for c in shown
+        ),
+        removed=count["removed"],
+        replaced=count["replaced"] + count["added"],
+        kept=count["kept"],
+        before_png=png_from_dicom(wanted),
+        after_png=png_from_dicom(_written(after, wanted.parent / "after.dcm")),
+    )
+
+
+def _written(data: bytes, path: Path) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def _models(config: Config, details: dict[int, dict[str, Any] | None]) -> list[ModelView]:
+    used = {f["model"]["name"]: f for d in details.values() if d and d["result"] for f in d["result"]["findings"]}
+    views = []
+    for folder in sorted(p for p in models_path(config).iterdir() if (p / "card.toml").exists()):
+        card = load_card(folder).file
+        ran = used.get(card.name)
+        if ran is None:
+            continue
+        views.append(
+            ModelView(
+                name=card.name,
+                version=card.version,
+                variant=ran["model"]["variant"],
+                sha256=ran["model"]["sha256"],
+                provider=ran["provider"],
+                label=ran["model"]["label"],
+                threshold=ran["threshold"],
+                intended_use=card.intended_use,
+                facts=tuple(
+                    (k.replace("_", " "), str(v)) for k, v in card.held_out.items() if not isinstance(v, dict | list)
+                ),
+            )
+        )
+    return views
+
+
+def _checks(
+    run: Run,
+    rows: tuple[StudyRow, ...],
+    order: tuple[WorklistRow, ...],
+    trainer: TrainerView,
+    archived: list[Dataset],
+    chain_intact: bool,
+    entries: int,
+    held: tuple[HeldRow, ...],
+) -> tuple[Check, ...]:
+    sent = sum(len(s.files) for s in run.studies)
+    acknowledged = sum(n.get("SUCCESS", 0) for n in run.sent.values())
+    delivered = sum(row.forwarded for row in rows)
+    withheld = sum(h.objects for h in held if h.state in ("withheld", "quarantined"))
+    flagged = [row for row in order if row.flagged]
+    on_top = all(row.flagged for row in order[: len(flagged)]) and bool(flagged)
+    uids = {s.study_uid for s in run.studies}
+    home = [ds for ds in archived if str(ds.StudyInstanceUID) in uids]
+    patients = {s.study_uid: s.patient.patient_id for s in run.studies}
+    right = all(str(ds.PatientID) == patients[str(ds.StudyInstanceUID)] for ds in home)
+    refused_consent = next(r for r in rows if r.number == run.without_consent)
+    waits = [r.events.seconds_to_worklist for r in rows if r.events.seconds_to_worklist is not None]
+    return (
+        Check("Every object sent was acknowledged", sent == acknowledged, f"{acknowledged} of {sent} with Success"),
+        Check(
+            "Every object is accounted for",
+            delivered + withheld == sent,
+            f"{delivered} at the trainer, {withheld} withheld or in quarantine with a reason, {sent} sent",
+        ),
+        Check(
+            "Flagged studies are read first",
+            on_top,
+            f"{len(flagged)} flagged of {len(order)}; worklist entry {max(waits):.1f} s after the last image at most"
+            if waits
+            else "no worklist entry",
+        ),
+        Check(
+            "Results came home under the right patient",
+            bool(home) and right and len(home) == len(archived),
+            f"{len(home)} reports and key images, each in its study",
+        ),
+        Check(
+            "No identity left the hospital",
+            trainer.needles_found == 0 and trainer.refused == 0 and trainer.objects > 0,
+            f"{trainer.needles} identifiers looked for in {trainer.objects} objects: {trainer.needles_found} found",
+        ),
+        Check(
+            "No consent, no sending",
+            refused_consent.forwarded == 0,
+            f"study {run.without_consent} was read and prioritised, none of its objects left",
+        ),
+        Check("The audit chain is intact", chain_intact, f"{entries} entries"),
+    )
+
+
+def _summary(run: Run, report: ReportData, details: dict[int, dict[str, Any] | None]) -> dict[str, Any]:
+    place = {row.study: number for number, row in enumerate(report.worklist_after, start=1)}
+    return {
+        "seconds": round(report.seconds, 1),
+        "hospital": report.hospital,
+        "studies": [
+            {
+                "arrival": row.number,
+                "study": run.keys[row.number],
+                "description": row.description,
+                "truth": row.truth,
+                "objects": row.objects,
+                "acknowledged": run.sent[row.number].get("SUCCESS", 0),
+                "verdict": row.verdict,
+                "outcome": row.outcome,
+                "probability": row.probability,
+                "worklist_place": place.get(row.number),
+                "seconds_to_worklist": row.events.seconds_to_worklist,
+                "at_trainer": row.forwarded,
+                "held": [
+                    {"state": h.state, "objects": h.objects, "reason": h.reason}
+                    for h in report.held
+                    if h.study == row.number
+                ],
+                "state": (details[row.number] or {}).get("state", "QUARANTINED"),
+            }
+            for row in report.studies
+        ],
+        "worklist": [
+            {"place": n, "arrival": row.study, "level": row.level, "flagged": row.flagged, "reason": row.reason}
+            for n, row in enumerate(report.worklist_after, start=1)
+        ],
+        "trainer": {
+            "objects": report.trainer.objects,
+            "studies": report.trainer.studies,
+            "identifiers_looked_for": report.trainer.needles,
+            "identifiers_found": report.trainer.needles_found,
+        },
+        "checks": [{"promise": c.promise, "kept": c.kept, "detail": c.detail} for c in report.checks],
+    }
