@@ -22,7 +22,7 @@ from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry, Stop
 from edge_node.domain.study import Role, StudyState
 from edge_node.store import studies
 from edge_node.store.database import Database
-from edge_node.store.tasks import Task, Tasks, enqueue, supersede, unfinished
+from edge_node.store.tasks import Lease, Task, Tasks, enqueue, supersede, unfinished
 
 log = structlog.get_logger()
 
@@ -101,20 +101,24 @@ def settled(connection: Connection, study_key: str, revision: int, urgency: int)
 
 def follow_up(connection: Connection, done: Task, targets: Targets, urgency: int) -> None:
     """Move the study on after a step and add the work of the next ones; a superseded revision adds nothing."""
-    step, now = BY_NAME[done.step], time.time()
-    if step.name in DELIVERIES and unfinished(connection, done.study_key, done.revision, DELIVERIES):
+    step = BY_NAME[done.step]
+    together = DELIVERIES if step.name in DELIVERIES else (step.name,)
+    if not unfinished(connection, done.study_key, done.revision, together):
+        _advance(connection, step, done.study_key, done.revision, targets, urgency)
+
+
+def _advance(connection: Connection, step: Step, study_key: str, revision: int, targets: Targets, urgency: int) -> None:
+    now = time.time()
+    if not studies.advance(connection, study_key, revision, StudyState(step.gives), now):
         return
-    if step.name == "purge" and unfinished(connection, done.study_key, done.revision, ("purge",)):
-        return
-    if not studies.advance(connection, done.study_key, done.revision, StudyState(step.gives), now):
-        return
+    added = 0
     for name in step.then:
         for target in targets.of(name):
-            delay = targets.purge[target] if name == "purge" else 0.0
-            enqueue(
-                connection, done.study_key, done.revision, name,
-                target=target, urgency=urgency, not_before=now + delay,
-            )  # fmt: skip
+            due = now + targets.purge[target] if name == "purge" else 0.0
+            enqueue(connection, study_key, revision, name, target=target, urgency=urgency, not_before=due)
+            added += 1
+    if step.name == "triage" and not added:  # a site that neither writes back nor forwards
+        _advance(connection, BY_NAME["worklist"], study_key, revision, targets, urgency)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +150,7 @@ class Bench:
         """Work one claimed row and commit whatever came of it."""
         started, label = time.monotonic(), {"step": claimed.step, "study": claimed.study_key}
         try:
-            with _Renewal(self.tasks, claimed):
+            with Lease(self.tasks, claimed, LEASE_S):
                 done = self.work(claimed)
             self._commit(claimed, done)
             log.info("step.done", **label, code=done.code, seconds=round(time.monotonic() - started, 3))
@@ -178,27 +182,3 @@ class Bench:
         else:
             where = EdgeNodeError(code, f"unexpected error {claimed.attempts} times over, see the log of this role")
             self.tasks.bury(claimed, where)
-
-
-class _Renewal:
-    """Renews the lease of a row while its work goes on."""
-
-    def __init__(self, tasks: Tasks, claimed: Task) -> None:
-        self._tasks, self._claimed = tasks, claimed
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
-
-    def _run(self) -> None:
-        while not self._over.wait(LEASE_S / 3):
-            try:
-                if not self._tasks.extend(self._claimed, LEASE_S):
-                    return
-            except EdgeNodeError:
-                continue  # the ledger is busy: the next round renews, the lease outlasts two rounds
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()

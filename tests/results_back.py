@@ -12,7 +12,9 @@ from pydicom.uid import CTImageStorage
 
 from edge_node.domain.finding import Code, Finding, KeyImage, ModelIdentity, TriageOutcome, TriageResult, Verdict
 from edge_node.domain.worklist import Priority
-from edge_node.worklist import WriteBack, WriteBackIdentity, decide
+from edge_node.worklist.identity import WriteBackIdentity
+from edge_node.worklist.priority import decide
+from edge_node.worklist.writer import WriteBack
 from tests.clean_objects import uid_of
 
 KEY = bytes(range(32))

@@ -125,6 +125,10 @@ class Worklist(Section):
     mode: Literal["shadow", "information", "live"] = Field(
         default="shadow", description="shadow: write nothing; information: evidence only; live: evidence and workitem."
     )
+    writers: list[Literal["evidence", "ups"]] = Field(
+        default=["evidence", "ups"],
+        description="Who tells the hospital: evidence (SR and key image), ups (workitem). None blocks another.",
+    )
     pacs: str = Field(default="pacs", description="The peer ([peers.NAME]) that stores SR and key image.")
     ups: str = Field(default="ups", description="The peer that keeps the UPS worklist (UPS-Push).")
     calling_ae_title: AeTitle = Field(default="EDGENODE", description="AE title we use when we write back.")

@@ -58,7 +58,7 @@ _TECHNICAL = _names("""
 """)
 # Coded terms of fixed sets, which a person's name can only equal by chance.
 _TERMS = _names("""
-    SpecificCharacterSet ImageType Modality BodyPartExamined ViewPosition PatientPosition PhotometricInterpretation
+    ImageType Modality BodyPartExamined ViewPosition PatientPosition PhotometricInterpretation
     Laterality ImageLaterality PresentationIntentType LossyImageCompression LossyImageCompressionMethod
     BurnedInAnnotation RecognizableVisualFeatures RescaleType PresentationLUTShape ScanningSequence SequenceVariant
     ScanOptions MRAcquisitionType AngioFlag ConversionType CorrectedImage Units CountsSource SeriesType
@@ -98,7 +98,7 @@ def _line(tag: int, row: Row) -> str:
         return f"REPLACE {field} func:pseudonym_uid"
     if row.basic == "X" or vr in ("", "OB", "UN"):
         return f"REMOVE {field}"
-    if row.basic in ("Z", "X/Z", "X/Z/D"):
+    if row.basic in ("Z", "X/Z"):
         return f"BLANK {field}"
     return f"REPLACE {field} func:dummy"
 
@@ -106,7 +106,7 @@ def _line(tag: int, row: Row) -> str:
 def _sequence(row: Row) -> str:
     if "U" in row.basic or row.options.get("descriptors") == "C":
         return "KEEP"  # the items are de-identified like everything else
-    return "REMOVE" if row.basic.startswith("X") else "BLANK"
+    return "REMOVE" if row.basic in ("X", "X/D") else "BLANK"
 
 
 if __name__ == "__main__":

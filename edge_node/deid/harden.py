@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import re
 
+from pydicom.charset import python_encoding
+
 from edge_node.deid import functions, wire
 from edge_node.deid.e1_1 import table
 from edge_node.deid.functions import Function
-from edge_node.deid.scene import Scene
+from edge_node.deid.scene import CHARACTER_SET, Scene
 from edge_node.deid.wire import Element
 from edge_node.domain.errors import Quarantine
 
@@ -104,6 +106,8 @@ def default_action(tag: int, vr: str) -> str | Function:
     if row is not None:
         return basic_action(row.basic, vr, "modified-dates" in row.options)
     known = wire.dictionary_vr(tag)
+    if tag == CHARACTER_SET:
+        return _character_set
     if vr == "SQ":
         return "descend"
     if vr in _BINARY:
@@ -146,6 +150,12 @@ def _code_string(element: Element, scene: Scene) -> bytes | None:
     if functions.CODE_STRING.fullmatch(value) and scene.names.isdisjoint(words):
         return value
     return functions.upper_words(element, scene)
+
+
+def _character_set(element: Element, scene: Scene) -> bytes | None:
+    del scene
+    terms = element.value.decode("latin-1").strip(" \0").split("\\")
+    return element.value if all(term.strip() in python_encoding for term in terms) else None
 
 
 def _numeric_string(element: Element, scene: Scene) -> bytes | None:

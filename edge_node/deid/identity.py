@@ -84,9 +84,9 @@ def _item(item: Node, charset: Charset, big: bool) -> dict[str, Any]:
 def order_priority(node: Node) -> str:
     """STAT, URGENT or ROUTINE by Requested Procedure Priority or Study Priority ID, here or in the request; else ""."""
     found = {wire.ascii_text(place, tag).upper() for place in _requests(node) for tag in (0x00401003, 0x0032000C)}
-    if found & {"STAT", "HIGH", "ASAP"}:
+    if found & {"STAT", "ASAP"}:
         return "STAT"
-    if found & {"URGENT", "MEDIUM", "MED"}:
+    if found & {"URGENT", "HIGH", "MEDIUM", "MED"}:
         return "URGENT"
     return "ROUTINE" if found & {"ROUTINE", "LOW"} else ""
 

@@ -17,6 +17,7 @@ from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_dataset
+from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
 from edge_node.domain.errors import Quarantine
@@ -106,5 +107,11 @@ def _flat(ds: Dataset, prefix: str = "") -> Iterator[tuple[str, tuple[str, str, 
                 yield from _flat(item, f"{path}[{number}] > ")
             continue
         value = element.value
-        shown = f"{len(value)} bytes" if element.VR in _BULK and value else "" if value is None else str(value)
+        shown = f"{len(value)} bytes" if element.VR in _BULK and value else _text(value)
         yield path, (name, shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…", value)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, MultiValue):
+        return "\\".join(str(part) for part in value)
+    return "" if value is None else str(value)

@@ -24,7 +24,7 @@ _RADIOGRAPHS = frozenset(_IMAGES + s for s in ("1", "1.1", "1.1.1", "1.2", "1.2.
 def pixel_risk(node: Node, sop_class: str, transfer_syntax: str) -> str:
     """Reason code for an object as received: ``burned-in-annotation``, ``screen-save``, ``secondary-capture``,
     ``ultrasound``, ``video``, ``other-class``, ``embedded-overlay``, ``colour-rendering``, ``derived-image``,
-    ``image-type-missing``; "" when the pixels are an original acquisition, or there are none.
+    ``image-type-missing``; "" when the pixels came out of the examination itself, or there are none.
     """
     if PIXEL_DATA not in node and 0x7FE00008 not in node and 0x7FE00009 not in node:
         return ""
@@ -49,4 +49,6 @@ def pixel_risk(node: Node, sop_class: str, transfer_syntax: str) -> str:
         return "colour-rendering"
     if not kind:
         return "" if sop_class in _RADIOGRAPHS else "image-type-missing"
-    return "" if kind[0] == "ORIGINAL" else "derived-image"
+    # A derived image that is still PRIMARY came out of the examination itself, like every processed radiograph
+    # (PS3.3 C.7.6.1.1.2); SECONDARY ones are made afterwards, and may carry what somebody wrote on them.
+    return "" if kind[0] == "ORIGINAL" or kind[1:2] == ["PRIMARY"] else "derived-image"

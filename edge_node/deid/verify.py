@@ -8,7 +8,9 @@ warns with values in its text.
 
 from __future__ import annotations
 
+import logging
 import re
+import warnings
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +24,10 @@ from pydicom.datadict import dictionary_VR, keyword_for_tag
 from pydicom.filereader import read_dataset
 
 from edge_node.domain.errors import Quarantine
+
+# pydicom warns and logs with values in its text ("Unknown encoding …"); whatever it has to say, we judge ourselves.
+warnings.filterwarnings("ignore", module=r"pydicom\.")
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 _PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 # Values that name one person, order or device: the whole value must be gone.
@@ -309,8 +315,8 @@ def _identifiers(was: list[_Seen], now: list[_Seen], kept: frozenset[int]) -> No
 
 
 def _says(needle: _Needle, seen: _Seen, text: str) -> bool:
-    if seen.tag in _MACHINE and not needle.person:
-        return False  # a station or institution that is called what the machine is called
+    if seen.tag in _MACHINE and needle.attribute in ("StationName", "InstitutionName"):
+        return False  # named after the machine or its maker
     if needle.person and needle.text in _TRADE and (seen.vr == "CS" or seen.tag in _MACHINE):
         return False
     if needle.text.isdigit() and len(needle.text) < 6:

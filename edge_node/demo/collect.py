@@ -34,6 +34,7 @@ from edge_node.demo.report_data import (
 )
 from edge_node.demo.studies import DemoStudy
 from edge_node.demo.trainer import ToyTrainer, needle_bytes
+from edge_node.domain.finding import ADVISORY
 from edge_node.domain.study import Role
 from edge_node.service.node import ledger_path, models_path, open_node
 from edge_node.service.snapshot import snapshot, study_detail
@@ -62,6 +63,7 @@ class Run:
 
     seed: int
     started: float
+    opened: float  # when the first association began: the report's clock
     hospital: str
     studies: list[DemoStudy]
     sent: dict[int, dict[str, int]]
@@ -148,7 +150,7 @@ def _order(run: Run, workitems: list[Dataset]) -> tuple[WorklistRow, ...]:
         if arrival is None:
             continue
         due = str(item.get("ScheduledProcedureStepExpirationDateTime") or item.get("ExpectedCompletionDateTime") or "")
-        reason = str(item.get("CommentsOnTheScheduledProcedureStep") or "")
+        reason = str(item.get("CommentsOnTheScheduledProcedureStep") or "").removesuffix(ADVISORY).rstrip(" .")
         rows.append(
             WorklistRow(
                 study=arrival,
@@ -200,7 +202,7 @@ def _study_row(run: Run, study: DemoStudy, detail: dict[str, Any] | None, held: 
 def _events(run: Run, detail: dict[str, Any] | None) -> StudyEvents:
     if detail is None:
         return StudyEvents()
-    since = run.started
+    since = run.opened
 
     def at(action: str, target: str = "") -> float | None:
         for entry in detail["timeline"]:

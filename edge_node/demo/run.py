@@ -15,7 +15,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -37,11 +36,9 @@ from edge_node.domain.status import ExitCode
 from edge_node.domain.worklist import Peer
 from edge_node.service.dimse import LOOPBACK
 from edge_node.service.echo import echo
-from edge_node.service.node import ledger_path
 from edge_node.service.sender import send_study
 from edge_node.service.setup import initialise
-from edge_node.service.snapshot import Snapshot, snapshot, study_rows
-from edge_node.store.database import Database
+from edge_node.service.snapshot import Snapshot, snapshot
 
 NODE_AE = "EDGENODE"
 PACS_AE = "DEMOPACS"
@@ -80,9 +77,12 @@ def run(out: Path, *, seed: int, orthanc: bool, json: bool) -> int:
         config = load(config_path).config
         stack.enter_context(_node(config_path, out / "node.log"))
         _wait_until_listening(console, config)
+        opened = time.time()
         sent = _play(console, config, demo_studies)
         with console.status("collecting what PACS and trainer received …"):
-            known = Run(seed, started, hospital.name, demo_studies, sent, _keys(config, demo_studies), WITHOUT_CONSENT)
+            known = Run(
+                seed, started, opened, hospital.name, demo_studies, sent, _keys(config, demo_studies), WITHOUT_CONSENT
+            )
             outcome = collect(known, config, hospital.pacs, hospital.trainer, hospital.archive, hospital.central)
     report = write_report(outcome.report, out / "report.html")
     _tell(console, outcome, report, json=json)
@@ -301,9 +301,3 @@ def _tell(console: Console, outcome: Outcome, report: Path, *, json: bool) -> No
     console.print(
         Text.assemble("\nReport: ", (str(report), "bold"), f"  ({data.seconds:.0f} s, {datetime.now():%H:%M})")
     )
-
-
-def rows_by_key(config: Config) -> dict[str, dict[str, Any]]:
-    """The ledger's studies by study key."""
-    with Database(ledger_path(config), read_only=True).read() as connection:
-        return {row["study"]: row for row in study_rows(connection)}

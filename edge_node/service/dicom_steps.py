@@ -16,7 +16,9 @@ from edge_node.pipeline import Done
 from edge_node.service.node import Node
 from edge_node.store import studies
 from edge_node.store.tasks import Task
-from edge_node.worklist import WRITERS, Site, WriteBack, WriteBackIdentity, WriteReport, writers_for
+from edge_node.worklist.identity import WriteBackIdentity
+from edge_node.worklist.writer import Site, WriteBack, WriteReport
+from edge_node.worklist.writers import WRITERS, writers_for
 
 REPORT = "sr"
 

@@ -34,10 +34,8 @@ TRIAGE_MAX_AGE_S = 3600.0
 
 def targets_of(config: Config) -> Targets:
     """Where a study goes after triage: every writer has its own row, so that none blocks another."""
-    from edge_node.worklist import WRITERS
-
     return Targets(
-        worklist=tuple(WRITERS),
+        worklist=tuple(config.worklist.writers),
         forward=("",) if config.forward.url else (),
         purge={
             "envelope": config.retention.envelope_hours * 3600.0,
@@ -139,7 +137,6 @@ def _keep_writing(config: Config, stop: threading.Event) -> None:
 
 def _write_back(config: Config) -> None:
     from edge_node.service.dicom_steps import worklist_work
-    from edge_node.worklist import WRITERS
 
     harden()
     die_with_parent()
@@ -149,7 +146,7 @@ def _write_back(config: Config) -> None:
     life.listen_to_signals()
     node.tasks.take_over()
     max_age = config.worklist.max_age_hours * 3600.0
-    for name in WRITERS:
+    for name in config.worklist.writers:
         worker = bench(node, "worklist", worklist_work(node, name), max_age_s=max_age, target=name)
         life.thread(name, worker.run)
     code = life.wait()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import secrets
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -181,6 +182,30 @@ class Tasks:
                 .values(state=TaskState.READY, lease_until=None, owner="")
             )
         return int(changed.rowcount)
+
+
+class Lease:
+    """Renews the lease of a claimed row while its work goes on (a forward may take hours)."""
+
+    def __init__(self, tasks: Tasks, claimed: Task, lease_s: float) -> None:
+        self._tasks, self._claimed, self._lease_s = tasks, claimed, lease_s
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
+
+    def _run(self) -> None:
+        while not self._over.wait(self._lease_s / 3):
+            try:
+                if not self._tasks.extend(self._claimed, self._lease_s):
+                    return
+            except EdgeNodeError:
+                continue  # the ledger is busy: the next round renews, the lease outlasts two rounds
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
 
 
 def enqueue(

@@ -30,9 +30,13 @@ from edge_node.demo.pacs import ToyPacs
 from edge_node.domain.errors import Quarantine, Retry
 from edge_node.domain.finding import Verdict
 from edge_node.domain.worklist import Peer
-from edge_node.worklist import WRITERS, Site, WriteBackIdentity, build, report_reference, store
 from edge_node.worklist.association import line_to
+from edge_node.worklist.evidence import build, report_reference
 from edge_node.worklist.header import SECONDARY_CAPTURE
+from edge_node.worklist.identity import WriteBackIdentity
+from edge_node.worklist.pacs import store
+from edge_node.worklist.writer import Site
+from edge_node.worklist.writers import WRITERS
 from tests.integration.needed_tools import need
 from tests.integration.peers_orthanc import Orthanc, free_port
 from tests.results_back import JAPANESE, KEY, MADE_AT, PATIENT, STUDY_UID, finding, identity, result, write_back

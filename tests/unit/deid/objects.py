@@ -58,7 +58,9 @@ def encoded(ds: Dataset, *, implicit: bool = False, big: bool = False) -> bytes:
     return out.getvalue()
 
 
-def received(ds: Dataset, transfer_syntax: str = ExplicitVRLittleEndian, data: bytes | None = None) -> IdentifiedInstance:
+def received(
+    ds: Dataset, transfer_syntax: str = ExplicitVRLittleEndian, data: bytes | None = None
+) -> IdentifiedInstance:
     """As the receiver hands it over."""
     syntax = str(transfer_syntax)
     if data is None:

@@ -17,8 +17,24 @@ from edge_node.deid import Deidentifier, patient_key, peek_study_key, study_key_
 from edge_node.domain.errors import Quarantine, Stop
 from tests.unit.deid.objects import CT, DEIDENTIFIER, KEY, RECIPE, clean, ct, encoded, from_file, instance_of, received
 
-IMPLICIT, EXPLICIT, BIG, DEFLATED = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
-PHI = ("beeblebrox", "zaphod", "pat-420042", "acc-774411", "elsewhere", "quincy", "kildare", "19500102", "ctroom4", "study77")
+IMPLICIT, EXPLICIT, BIG, DEFLATED = (
+    "1.2.840.10008.1.2",
+    "1.2.840.10008.1.2.1",
+    "1.2.840.10008.1.2.2",
+    "1.2.840.10008.1.2.1.99",
+)
+PHI = (
+    "beeblebrox",
+    "zaphod",
+    "pat-420042",
+    "acc-774411",
+    "elsewhere",
+    "quincy",
+    "kildare",
+    "19500102",
+    "ctroom4",
+    "study77",
+)
 
 
 def test_nothing_of_the_person_is_left_and_the_image_is() -> None:
@@ -45,7 +61,12 @@ def test_patient_characteristics_stay_and_great_age_is_capped() -> None:
 def test_the_clean_object_says_what_was_done_and_nothing_of_burned_in_text() -> None:
     made, ds = clean(ct())
     assert ds.PatientIdentityRemoved == "YES"
-    assert [item.CodeValue for item in ds.DeidentificationMethodCodeSequence] == ["113100", "113105", "113107", "113108"]
+    assert [item.CodeValue for item in ds.DeidentificationMethodCodeSequence] == [
+        "113100",
+        "113105",
+        "113107",
+        "113108",
+    ]
     assert ds.LongitudinalTemporalInformationModified == "MODIFIED"
     assert made.recipe.sha256[:32] in ds.DeidentificationMethod[1]
     assert "BurnedInAnnotation" not in ds
@@ -63,15 +84,25 @@ def test_the_same_input_gives_the_same_bytes_in_any_thread() -> None:
 def test_another_site_key_gives_other_pseudonyms() -> None:
     other = Deidentifier(RECIPE, b"x" * 32, version="0.1.0").deidentify(received(ct())).instance
     ours = DEIDENTIFIER.deidentify(received(ct())).instance
-    assert {other.study_uid, other.study_key, other.patient_key} & {ours.study_uid, ours.study_key, ours.patient_key} == set()
+    assert {other.study_uid, other.study_key, other.patient_key} & {
+        ours.study_uid,
+        ours.study_key,
+        ours.patient_key,
+    } == set()
 
 
 def test_instances_of_a_study_stay_together_and_point_at_each_other() -> None:
     reference = Dataset()
     reference.ReferencedSOPClassUID, reference.ReferencedSOPInstanceUID = CT, "1.2.826.0.1.3680043.8.498.77.1"
     first, _ = clean(ct())
-    second, ds = clean(ct(SOPInstanceUID="1.2.826.0.1.3680043.8.498.77.2", ReferencedImageSequence=Sequence([reference])))
-    assert (first.study_uid, first.series_uid, first.study_key) == (second.study_uid, second.series_uid, second.study_key)
+    second, ds = clean(
+        ct(SOPInstanceUID="1.2.826.0.1.3680043.8.498.77.2", ReferencedImageSequence=Sequence([reference]))
+    )
+    assert (first.study_uid, first.series_uid, first.study_key) == (
+        second.study_uid,
+        second.series_uid,
+        second.study_key,
+    )
     assert ds.ReferencedImageSequence[0].ReferencedSOPInstanceUID == first.sop_uid
     assert ds.ReferencedImageSequence[0].ReferencedSOPClassUID == CT
     assert ds.file_meta.MediaStorageSOPInstanceUID == second.sop_uid == ds.SOPInstanceUID
@@ -165,7 +196,9 @@ def test_what_hints_at_text_in_the_pixels_is_named(changes: dict[str, object], r
     assert clean(ct(**changes))[0].pixel_risk == risk
 
 
-@pytest.mark.parametrize(("said", "priority"), [("STAT", "STAT"), ("HIGH", "STAT"), ("MEDIUM", "URGENT"), ("LOW", "ROUTINE")])
+@pytest.mark.parametrize(
+    ("said", "priority"), [("STAT", "STAT"), ("HIGH", "STAT"), ("MEDIUM", "URGENT"), ("LOW", "ROUTINE")]
+)
 def test_the_priority_of_the_order_is_read(said: str, priority: str) -> None:
     assert clean(ct(RequestedProcedurePriority=said))[0].order_priority == priority
     assert clean(ct())[0].order_priority == ""
@@ -249,6 +282,12 @@ def test_source_digests_tell_equal_from_unequal_bytes_and_need_the_key() -> None
     assert one != two
     assert one == DEIDENTIFIER.deidentify(received(ct(KVP="120"))).source_digest
     assert one != Deidentifier(RECIPE, b"x" * 32, version="0.1.0").deidentify(received(ct(KVP="120"))).source_digest
+
+
+def test_an_unknown_character_set_is_not_passed_on() -> None:
+    data = encoded(ct()).replace(b"ISO_IR 192", b"Beeblebrox")
+    ds = dcmread(BytesIO(DEIDENTIFIER.deidentify(received(ct(), data=data)).instance.part10))
+    assert "SpecificCharacterSet" not in ds
 
 
 def test_no_warning_quotes_a_value(recwarn: pytest.WarningsRecorder, capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,8 @@ from edge_node.deid.recipe import load
 from edge_node.domain.errors import Stop
 from tests.unit.deid.objects import KEY, RECIPE, ct, received
 
+ROOT = Path(__file__).parents[3]
+
 
 def test_the_shipped_recipe_is_what_the_table_gives() -> None:
     assert RECIPE.read_text(encoding="utf-8") == recipe_text()
@@ -106,8 +108,15 @@ KEEP PatientWeight
 
 
 def test_a_later_expander_beats_an_earlier_one(tmp_path: Path) -> None:
-    ds = deidentified(tmp_path, "%header\nKEEP ALL\nREMOVE endswith:Description\nREPLACE contains:UID func:pseudonym_uid\n"
-                      "REMOVE contains:Name\nREMOVE contains:ID$\nREMOVE contains:Date|Number\n")  # fmt: skip
+    rules = """%header
+KEEP ALL
+REMOVE endswith:Description
+REPLACE contains:UID func:pseudonym_uid
+REMOVE contains:Name
+REMOVE contains:ID$
+REMOVE contains:Date|Number
+"""
+    ds = deidentified(tmp_path, rules)
     assert "StudyDescription" not in ds
     assert ds.StudyTime == "101500"
 
@@ -119,6 +128,16 @@ def test_reading_a_recipe_prints_nothing_and_drags_nothing_in() -> None:
         "assert not [m for m in sys.modules if m.startswith(('matplotlib', 'deid.dicom'))]"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_nothing_is_printed_about_an_odd_object() -> None:
+    code = (
+        "from tests.unit.deid.objects import *;"
+        "data = encoded(ct(StudyDate='20240101')).replace(b'ISO_IR 192', b'Beeblebrox').replace(b'093Y', b'Zaph');"
+        "DEIDENTIFIER.deidentify(received(ct(), data=data))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

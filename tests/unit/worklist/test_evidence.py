@@ -17,7 +17,9 @@ from pydicom.uid import EnhancedCTImageStorage
 
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import Code, KeyImage, TriageOutcome, TriageResult, Verdict
-from edge_node.worklist import WriteBackIdentity, build, report_reference, result_uid
+from edge_node.worklist.evidence import build, report_reference
+from edge_node.worklist.identity import WriteBackIdentity
+from edge_node.worklist.uids import result_uid
 from tests.results_back import (
     JAPANESE,
     KEY,

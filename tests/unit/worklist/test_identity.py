@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedCTImageStorage
 
 from edge_node.domain.errors import Quarantine
-from edge_node.worklist import WriteBackIdentity
+from edge_node.worklist.identity import WriteBackIdentity
 from tests.results_back import (
     JAPANESE,
     MADE_AT,

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_node.domain.finding import Finding, Verdict
-from edge_node.worklist import decide, sort_key
+from edge_node.worklist.priority import decide, sort_key
 from tests.results_back import finding
 
 ORDERS = st.sampled_from(["STAT", "URGENT", "ROUTINE", "", "unheard of"])

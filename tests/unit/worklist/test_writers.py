@@ -9,7 +9,8 @@ import pytest
 
 from edge_node.domain.errors import Stop
 from edge_node.domain.worklist import Peer
-from edge_node.worklist import WRITERS, Site, writers_for
+from edge_node.worklist.writer import Site
+from edge_node.worklist.writers import WRITERS, writers_for
 
 NOWHERE = Peer("NOWHERE", "127.0.0.1", 1)
 
