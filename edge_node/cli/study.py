@@ -18,6 +18,7 @@ from edge_node.store.database import Database
 
 app = typer.Typer(help="What became of each study.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+RETRIED = ("triage", "worklist", "forward")  # never the purge: its time is a promise, not a back-off
 
 
 def verdict_of(row: dict[str, Any]) -> Text:
@@ -129,7 +130,7 @@ def retry(ctx: typer.Context, study: str) -> None:
     config = call.load().config
     database = Database(ledger_path(config))
     with database.write() as connection:
-        count = tasks.requeue(connection, study, states=(TaskState.DEAD, TaskState.READY))
+        count = tasks.requeue(connection, study, steps=RETRIED, states=(TaskState.DEAD, TaskState.READY))
         if count:
             audit.append(connection, f"{config.node.name}/admin", "study.retried", study, {"rows": count})
     say(f"{count} pieces of work are due again." if count else "Nothing of this study waits.")

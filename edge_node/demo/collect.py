@@ -16,14 +16,15 @@ from pydicom.uid import SecondaryCaptureImageStorage
 from edge_node import __version__
 from edge_node.config.schema import Config
 from edge_node.deid.report import changes, instance_from_file
+from edge_node.demo.day import Run
+from edge_node.demo.held import held_rows
 from edge_node.demo.orthanc import LocalOrthanc
 from edge_node.demo.pacs import ToyPacs
 from edge_node.demo.pictures import png_from_dicom, png_from_rgb
+from edge_node.demo.promises import judge, summarise
 from edge_node.demo.report_data import (
-    Check,
     DeidRow,
     DeidView,
-    HeldRow,
     KeyImageCard,
     ModelView,
     ReportData,
@@ -43,32 +44,6 @@ from edge_node.store.database import Database
 from edge_node.triage.card import load_card
 
 SHOWN_ATTRIBUTES = 44
-_EXPLAINED = {
-    "consent.denied": ("The patient's consent does not cover research: read and prioritised, but never sent.", ""),
-    "pixels.uncleaned": (
-        "Pixels of this kind may show a name: kept back until they are cleaned and checked.",
-        "edge-node study show",
-    ),
-    "deid.": (
-        "The object could not be de-identified, so it is sealed away: nothing is lost.",
-        "edge-node study release",
-    ),
-    "triage.": ("No shipped model is meant for this kind of study: the order alone decides.", ""),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What the demo knows of its own day: `sent` is C-STORE status names by arrival, `keys` study keys by arrival."""
-
-    seed: int
-    started: float
-    opened: float  # when the first association began: the report's clock
-    hospital: str
-    studies: list[DemoStudy]
-    sent: dict[int, dict[str, int]]
-    keys: dict[int, str]
-    without_consent: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +78,14 @@ def collect(
     workitems = pacs.workitems
     order = _order(run, workitems)
     rows = tuple(_study_row(run, s, details[s.arrival], held_items.get(run.keys[s.arrival])) for s in run.studies)
-    held = tuple(_held(run, details, held_items))
+    held = tuple(held_rows(run, details, held_items))
     trainer = _trainer(toy_trainer, central)
     view = _trainer_view(run, trainer)
     images = _archived(pacs, archive)
     cards = tuple(_key_images(run, details, images))
     with Database(ledger_path(config), read_only=True).read() as connection:
         chain = audit.verify(connection)
-    checks = _checks(run, rows, order, view, images, chain.intact, chain.entries, held)
+    checks = judge(run, rows, order, view, images, chain.intact, chain.entries, held)
     report = ReportData(
         started_at=datetime.fromtimestamp(run.started).astimezone().strftime("%Y-%m-%d %H:%M"),
         seconds=time.time() - run.started,
@@ -127,7 +102,7 @@ def collect(
         held=held,
         models=tuple(_models(config, details)),
     )
-    return Outcome(report, _summary(run, report, details))
+    return Outcome(report, summarise(run, report, details))
 
 
 def _in(order: tuple[WorklistRow, ...], arrival: int) -> bool:
@@ -219,47 +194,6 @@ def _events(run: Run, detail: dict[str, Any] | None) -> StudyEvents:
         worklist=at("worklist.done", "ups"),
         delivered=delivered,
     )
-
-
-def _held(run: Run, details: dict[int, dict[str, Any] | None], items: dict[str, dict[str, Any]]) -> list[HeldRow]:
-    rows = []
-    for study in run.studies:
-        key, detail = run.keys[study.arrival], details[study.arrival]
-        if key in items:
-            item = items[key]
-            words, hint = _explained(item["code"])
-            rows.append(
-                HeldRow(study.arrival, "quarantined", len(study.files), item["code"], words, f"{hint} {item['item']}")
-            )
-        if detail is None:
-            continue
-        result = detail["result"]
-        if result and result["outcome"] != "FINDING":
-            words, _ = _explained(result["reason"])
-            state = result["outcome"].lower().replace("_", " ")
-            rows.append(HeldRow(study.arrival, state, detail["instances"], result["reason"], words, ""))
-        for delivery in detail["deliveries"]:
-            if delivery["state"] != "DELIVERED":
-                words, hint = _explained(delivery["code"])
-                command = f"{hint} {key}".strip() if hint else ""
-                rows.append(
-                    HeldRow(
-                        study.arrival,
-                        delivery["state"].lower(),
-                        delivery["instances"],
-                        delivery["code"],
-                        words,
-                        command,
-                    )
-                )
-    return rows
-
-
-def _explained(code: str) -> tuple[str, str]:
-    for prefix, words in _EXPLAINED.items():
-        if code.startswith(prefix):
-            return words
-    return "", ""
 
 
 def _trainer(toy: ToyTrainer, central: LocalOrthanc | None) -> _Trainer:
@@ -381,100 +315,3 @@ def _models(config: Config, details: dict[int, dict[str, Any] | None]) -> list[M
             )
         )
     return views
-
-
-def _checks(
-    run: Run,
-    rows: tuple[StudyRow, ...],
-    order: tuple[WorklistRow, ...],
-    trainer: TrainerView,
-    archived: list[Dataset],
-    chain_intact: bool,
-    entries: int,
-    held: tuple[HeldRow, ...],
-) -> tuple[Check, ...]:
-    sent = sum(len(s.files) for s in run.studies)
-    acknowledged = sum(n.get("SUCCESS", 0) for n in run.sent.values())
-    delivered = sum(row.forwarded for row in rows)
-    withheld = sum(h.objects for h in held if h.state in ("withheld", "quarantined"))
-    flagged = [row for row in order if row.flagged]
-    on_top = all(row.flagged for row in order[: len(flagged)]) and bool(flagged)
-    uids = {s.study_uid for s in run.studies}
-    home = [ds for ds in archived if str(ds.StudyInstanceUID) in uids]
-    patients = {s.study_uid: s.patient.patient_id for s in run.studies}
-    right = all(str(ds.PatientID) == patients[str(ds.StudyInstanceUID)] for ds in home)
-    refused_consent = next(r for r in rows if r.number == run.without_consent)
-    waits = [r.events.seconds_to_worklist for r in rows if r.events.seconds_to_worklist is not None]
-    return (
-        Check("Every object sent was acknowledged", sent == acknowledged, f"{acknowledged} of {sent} with Success"),
-        Check(
-            "Every object is accounted for",
-            delivered + withheld == sent,
-            f"{delivered} at the trainer, {withheld} withheld or in quarantine with a reason, {sent} sent",
-        ),
-        Check(
-            "Flagged studies are read first",
-            on_top,
-            f"{len(flagged)} flagged of {len(order)}; worklist entry {max(waits):.1f} s after the last image at most"
-            if waits
-            else "no worklist entry",
-        ),
-        Check(
-            "Results came home under the right patient",
-            bool(home) and right and len(home) == len(archived),
-            f"{len(home)} reports and key images, each in its study",
-        ),
-        Check(
-            "No identity left the hospital",
-            trainer.needles_found == 0 and trainer.refused == 0 and trainer.objects > 0,
-            f"{trainer.needles} identifiers looked for in {trainer.objects} objects: {trainer.needles_found} found",
-        ),
-        Check(
-            "No consent, no sending",
-            refused_consent.forwarded == 0,
-            f"study {run.without_consent} was read and prioritised, none of its objects left",
-        ),
-        Check("The audit chain is intact", chain_intact, f"{entries} entries"),
-    )
-
-
-def _summary(run: Run, report: ReportData, details: dict[int, dict[str, Any] | None]) -> dict[str, Any]:
-    place = {row.study: number for number, row in enumerate(report.worklist_after, start=1)}
-    return {
-        "seconds": round(report.seconds, 1),
-        "hospital": report.hospital,
-        "studies": [
-            {
-                "arrival": row.number,
-                "study": run.keys[row.number],
-                "description": row.description,
-                "truth": row.truth,
-                "objects": row.objects,
-                "acknowledged": run.sent[row.number].get("SUCCESS", 0),
-                "verdict": row.verdict,
-                "outcome": row.outcome,
-                "probability": row.probability,
-                "worklist_place": place.get(row.number),
-                "seconds_to_worklist": row.events.seconds_to_worklist,
-                "at_trainer": row.forwarded,
-                "held": [
-                    {"state": h.state, "objects": h.objects, "reason": h.reason}
-                    for h in report.held
-                    if h.study == row.number
-                ],
-                "state": (details[row.number] or {}).get("state", "QUARANTINED"),
-            }
-            for row in report.studies
-        ],
-        "worklist": [
-            {"place": n, "arrival": row.study, "level": row.level, "flagged": row.flagged, "reason": row.reason}
-            for n, row in enumerate(report.worklist_after, start=1)
-        ],
-        "trainer": {
-            "objects": report.trainer.objects,
-            "studies": report.trainer.studies,
-            "identifiers_looked_for": report.trainer.needles,
-            "identifiers_found": report.trainer.needles_found,
-        },
-        "checks": [{"promise": c.promise, "kept": c.kept, "detail": c.detail} for c in report.checks],
-    }

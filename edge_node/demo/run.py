@@ -25,7 +25,8 @@ from edge_node.config.load import load
 from edge_node.config.schema import Config
 from edge_node.config.secrets import load_key
 from edge_node.deid import patient_key, study_key_of
-from edge_node.demo.collect import Outcome, Run, collect
+from edge_node.demo.collect import Outcome, collect
+from edge_node.demo.day import Run
 from edge_node.demo.orthanc import LocalOrthanc
 from edge_node.demo.pacs import ToyPacs
 from edge_node.demo.report import write_report

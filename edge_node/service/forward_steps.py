@@ -104,6 +104,6 @@ def refresh_consent(node: Node, consent: ConsentSource) -> int:
         ]
     for study_key in waiting:
         with node.database.write() as connection:
-            requeue(connection, study_key, step="forward", states=(TaskState.DONE,))
+            requeue(connection, study_key, steps=("forward",), states=(TaskState.DONE,))
             audit.append(connection, node.actor, "forward.consent-given", study_key)
     return len(waiting)

@@ -274,18 +274,18 @@ def unfinished(connection: Connection, study_key: str, revision: int, steps: Ite
     )
 
 
-def requeue(connection: Connection, study_key: str, *, step: str | None = None, states: Iterable[str]) -> int:
-    """Make rows of the study's current revision READY again at once; returns how many."""
+def requeue(connection: Connection, study_key: str, *, steps: Iterable[str], states: Iterable[str]) -> int:
+    """Make rows of `steps` of the study's current revision READY again at once; returns how many."""
     current = select(study.c.revision).where(study.c.study_key == study_key).scalar_subquery()
-    query = update(task).where(
-        task.c.study_key == study_key, task.c.revision == current, task.c.state.in_(tuple(states))
-    )
-    if step is not None:
-        query = query.where(task.c.step == step)
     changed = connection.execute(
-        query.values(
-            state=TaskState.READY, attempts=0, failures=0, not_before=0.0, created_at=time.time(), finished_at=None
+        update(task)
+        .where(
+            task.c.study_key == study_key,
+            task.c.revision == current,
+            task.c.step.in_(tuple(steps)),
+            task.c.state.in_(tuple(states)),
         )
+        .values(state=TaskState.READY, attempts=0, failures=0, not_before=0.0, created_at=time.time(), finished_at=None)
     )
     return int(changed.rowcount)
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from sqlalchemy import select, update
 
 from edge_node.domain.errors import Retry
-from edge_node.domain.study import TaskState
+from edge_node.domain.study import Deidentified, TaskState
 from edge_node.store import tasks as work
 from edge_node.store.tables import task
 from edge_node.store.tasks import Tasks, enqueue
@@ -121,3 +122,14 @@ def test_the_same_work_is_never_added_twice(store: Store) -> None:
     add(store)
     with store.database.read() as connection:
         assert len(connection.execute(select(task)).all()) == 1
+
+
+def test_a_retry_touches_only_the_steps_it_names(store: Store, clean_instance: Callable[..., Deidentified]) -> None:
+    store.intake.record(clean_instance(), calling_ae="CT1", received_at=1.0)
+    later = time.time() + 3600
+    with store.database.write() as connection:
+        enqueue(connection, "STUDYKEY0001", 1, "purge", target="clean", not_before=later)
+        enqueue(connection, "STUDYKEY0001", 1, "worklist", target="ups", not_before=later)
+        assert work.requeue(connection, "STUDYKEY0001", steps=("worklist",), states=(TaskState.READY,)) == 1
+    assert store.tasks.claim("worklist", None, 60) is not None
+    assert store.tasks.claim("purge", None, 60) is None
