@@ -60,7 +60,8 @@ def options_markdown() -> str:
     lines = [
         "# Options",
         "",
-        "Generated from the schema. Order: default < file < environment < flag (`--set section.option=value`).",
+        "Every option: type, default, meaning. Generated from the schema.",
+        "Order: default < file < environment < flag (`--set section.option=value`).",
         "A variable is named `EDGE_NODE_SECTION__OPTION`; lists are written with commas, tables as `CT=10,CR=5`.",
     ]
     for name, options in sections().items():

@@ -132,8 +132,9 @@ class Worklist(Section):
     pacs: str = Field(default="pacs", description="The peer ([peers.NAME]) that stores SR and key image.")
     ups: str = Field(default="ups", description="The peer that keeps the UPS worklist (UPS-Push).")
     calling_ae_title: AeTitle = Field(default="EDGENODE", description="AE title we use when we write back.")
-    key_image: bool = Field(
-        default=True, description="Send a Secondary Capture of the key image with the finding drawn in."
+    key_image: Literal["always", "flagged", "never"] = Field(
+        default="always",
+        description="When to send a Secondary Capture of the key image with the finding drawn in.",
     )
     timeout_s: float = Field(default=30, gt=0, description="Network and DIMSE time-out of the write-back.")
     max_age_hours: float = Field(default=24, gt=0, description="Deliveries that fail for so long wait for a human.")

@@ -218,10 +218,13 @@ def _key_images(data: ReportData) -> str:
             f'<rect width="{100 * key.probability:.1f}" height="8"/>'
             f'<line x1="{100 * key.threshold:.1f}" x2="{100 * key.threshold:.1f}" y1="0" y2="8"/></svg>'
         )
+        flagged = key.probability >= key.threshold
+        words = f"Suspected: {key.finding}" if flagged else f"{key.finding}: not flagged"
+        shown = "with the suspected region drawn in" if flagged else "where the model looked hardest"
         return (
             f'<figure class="card"><img src="data:image/png;base64,{key.png}" '
-            f'alt="Key image of study {key.study} with the suspected region drawn in">'
-            f"<figcaption><h3>{_e(study.patient)}</h3><p>Suspected: {_e(key.finding)}</p>"
+            f'alt="Key image of study {key.study} {shown}">'
+            f"<figcaption><h3>{_e(study.patient)}</h3><p>{_e(words)}</p>"
             f'<div class="score">{bar}<b>{key.probability:.2f}</b></div>'
             f'<p class="small soft">Flagged from a score of {key.threshold:.2f}, ACR category {key.category}. '
             f"Scored in {_seconds(key.seconds)} ({_e(key.provider)}). Known truth: {_e(study.truth)}.</p>"

@@ -29,6 +29,7 @@ from edge_node.store.intake import Receipt
 log = structlog.get_logger()
 
 MAX_PDU = 131_072  # larger PDUs only make the copies larger
+LONGEST_PDU = 8 * MAX_PDU  # nobody may send data PDUs over MAX_PDU; an A-ASSOCIATE-RQ with 128 contexts fits too
 RECV_BYTES = 262_144
 LISTEN_BACKLOG = 128
 # pynetdicom logs identifiers of queries by default; they are PHI.
@@ -43,10 +44,13 @@ class QuickSocket(AssociationSocket):
     """A socket that acknowledges at once and reads in large pieces.
 
     Senders with Nagle's algorithm on (Debian's DCMTK, pynetdicom) wait for our delayed ACK after every PDU; QUICKACK
-    must be armed again before each read because the kernel disarms it.
+    must be armed again before each read because the kernel disarms it. A peer that claims a PDU of gigabytes is not
+    believed: an answer that is too short closes the connection.
     """
 
     def recv(self, nr_bytes: int) -> bytearray:
+        if nr_bytes > LONGEST_PDU:
+            return bytearray()
         data, view_at = bytearray(nr_bytes), 0
         view, connection = memoryview(data), self.socket
         assert connection is not None

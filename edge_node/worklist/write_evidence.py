@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import ClassVar
 
+from edge_node.domain.finding import TriageResult, Verdict
 from edge_node.worklist.evidence import build, report_reference
 from edge_node.worklist.header import KINDS
 from edge_node.worklist.pacs import store
@@ -22,7 +23,7 @@ class EvidenceWriter:
 
     def write(self, order: WriteBack) -> WriteReport:
         """Raises what `pacs.store` and `evidence.build` raise."""
-        result = order.result if self._site.key_image else replace(order.result, key_image=None)
+        result = order.result if self._shows(order.result) else replace(order.result, key_image=None)
         replaces = None
         if order.replaces is not None:
             replaces = report_reference(order.key, order.identity.study_uid, order.replaces)
@@ -43,3 +44,8 @@ class EvidenceWriter:
             "stored" if datasets else "nothing-to-store",
             tuple((KINDS[str(dataset.SOPClassUID)], str(dataset.SOPInstanceUID)) for dataset in datasets),
         )
+
+    def _shows(self, result: TriageResult) -> bool:
+        if self._site.key_image == "flagged":
+            return result.top is not None and result.top.verdict is Verdict.FLAGGED
+        return self._site.key_image == "always"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 from edge_node.domain.errors import Stop
 from edge_node.domain.finding import TriageResult
@@ -20,7 +20,7 @@ class Site:
     ups: Peer | None
     calling_ae: str
     timeout_s: float
-    key_image: bool = True
+    key_image: Literal["always", "flagged", "never"] = "always"
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -185,10 +185,12 @@ def test_a_paused_step_waits_and_goes_on_when_resumed(site: MakeSite, pacs: ToyP
     node.wait_for_state("DELIVERED")
 
 
-def test_consent_given_later_sends_what_was_withheld(site: MakeSite, trainer: ToyTrainer, studies: Studies) -> None:
-    node = site(None, trainer, triage={"enabled": False}, consent={"source": "csv", "csv_file": "consent.csv"})
-    consent = node.folder / "consent.csv"
+def test_consent_given_later_sends_what_was_withheld(
+    site: MakeSite, tmp_path: Path, trainer: ToyTrainer, studies: Studies
+) -> None:
+    consent = tmp_path / "consent.csv"
     consent.write_text("patient_key,consent\n")
+    node = site(None, trainer, triage={"enabled": False}, consent={"source": "csv", "csv_file": str(consent)})
     node.start()
     node.send(studies[1])
     [row] = node.wait_for_state("DELIVERED")

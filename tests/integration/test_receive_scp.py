@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,16 @@ def test_a_peer_that_sends_half_a_pdu_and_stops_does_not_hold_others_up(door: Ca
     with socket.create_connection(("127.0.0.1", one.scp.port)) as half:
         half.sendall(b"\x01\x00\x00\x00\x10")
         assert one.dcmtk("echoscu").returncode == 0
+
+
+def test_a_peer_that_claims_a_pdu_of_four_gigabytes_is_not_believed(door: Callable[..., Door]) -> None:
+    one = door()
+    with socket.create_connection(("127.0.0.1", one.scp.port), timeout=10) as liar:
+        liar.sendall(b"\x01\x00\xff\xff\xff\xff" + bytes(100_000))
+        with suppress(ConnectionResetError):
+            while liar.recv(4096):
+                pass
+    assert one.dcmtk("echoscu").returncode == 0
 
 
 def accept_or_die():  # type: ignore[no-untyped-def]

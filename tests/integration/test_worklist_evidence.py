@@ -186,7 +186,7 @@ def test_a_later_revision_joins_the_series_of_the_first(archive: Orthanc) -> Non
 
 def test_a_site_without_key_images_gets_the_report_alone(tmp_path: Path) -> None:
     with ToyPacs(store=tmp_path) as pacs:
-        site = Site(Peer("DEMOPACS", "127.0.0.1", pacs.port), None, "EDGENODE", 10, key_image=False)
+        site = Site(Peer("DEMOPACS", "127.0.0.1", pacs.port), None, "EDGENODE", 10, key_image="never")
         report = WRITERS["evidence"](site).write(write_back())
         assert [kind for kind, _ in report.objects] == ["sr"]
         assert len(pacs.instances) == 1
