@@ -9,12 +9,22 @@ Phantoms test software, not medicine: no figure measured on them says anything a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
+from edge_node.demo.head import (
+    Floats,
+    Grid,
+    brain,
+    calcifications,
+    field,
+    floats,
+    membranes,
+    shell,
+    skull_depth,
+)
 
 KINDS: Final = ("intraparenchymal", "subdural", "epidural", "subarachnoid", "intraventricular")
 
@@ -33,38 +43,6 @@ class HeadPhantom:
     mask: NDArray[np.bool_] | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Grid:
-    """Head coordinates of every voxel in mm: u to the patient's left, v to posterior, w to superior."""
-
-    u: Floats
-    v: Floats
-    w: Floats
-    dy: float
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        z, y, x = self.u.shape
-        return z, y, x
-
-    def blob(self, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Floats:
-        """Approximate signed depth (mm, positive inside) below the surface of an ellipsoid."""
-        terms = (
-            (axis - c) * np.float32(1 / r) for axis, c, r in zip((self.u, self.v, self.w), centre, radii, strict=True)
-        )
-        r2 = sum(t * t for t in terms)
-        return _floats((1 - np.sqrt(r2)) * np.float32(min(radii)))
-
-    def cover(self, depth: Floats, edge: float = 1.0) -> Floats:
-        """Fraction 0..1 of a voxel inside, from signed depth in mm, with an edge about one pixel wide."""
-        return _floats(np.clip(depth / np.float32(edge * self.dy) + np.float32(0.5), 0, 1))
-
-
-def _floats(values: Any) -> Floats:
-    """Single precision, whatever numpy promoted the arithmetic to."""
-    return np.asarray(values, np.float32)
-
-
 def head_phantom(
     seed: int, *, kind: str | None, slices: int = 24, rows: int = 256, fov_mm: float | None = None
 ) -> HeadPhantom:
@@ -81,16 +59,16 @@ def head_phantom(
     dz = float(rng.uniform(122, 152)) / slices
     grid, scanner = _place(rng, slices, rows, dz, dy)
 
-    depth = _skull_depth(rng, grid)
-    hu, csf, ventricles = _brain(rng, grid, depth)
+    depth = skull_depth(rng, grid)
+    hu, csf, ventricles = brain(rng, grid, depth)
     bleed: Floats | None = None
     if kind is not None:
         hu, bleed = _haemorrhage(
             np.random.default_rng([seed, 1, KINDS.index(kind)]), kind, grid, depth, hu, csf, ventricles
         )
-    _membranes(rng, grid, depth, hu)
-    _calcifications(rng, grid, hu)
-    hu = _shell(rng, grid, depth, hu)
+    membranes(rng, grid, depth, hu)
+    calcifications(rng, grid, hu)
+    hu = shell(rng, grid, depth, hu)
     if bleed is not None:
         bleed = bleed * grid.cover(depth - 0.5)
     _head_holder(rng, scanner, depth, hu)
@@ -101,7 +79,7 @@ def head_phantom(
 
 def _place(
     rng: np.random.Generator, slices: int, rows: int, dz: float, dy: float
-) -> tuple[_Grid, tuple[Floats, Floats]]:
+) -> tuple[Grid, tuple[Floats, Floats]]:
     """Head coordinates on the scanner grid, with rotation, tilt, nod and off-centre placing; and scanner (y, x)."""
     top = rng.uniform(70, 82)
     z = (top - np.arange(slices)[::-1] * dz).astype(np.float32)[:, None, None]
@@ -116,112 +94,13 @@ def _place(
         @ np.array([[1, 0, 0], [0, cn, -sn], [0, sn, cn]])
     ).astype(np.float32)
     u, v, w = (turn[i, 0] * (x - ox) + turn[i, 1] * (y - oy) + turn[i, 2] * z for i in range(3))
-    return _Grid(u, v, w, dy), (y[0], x[0])
-
-
-def _field(rng: np.random.Generator, shape: tuple[int, int, int], cells: tuple[int, int, int]) -> Floats:
-    """Smooth random field of about unit variance: a coarse normal grid, interpolated smoothly on each axis."""
-    out = rng.standard_normal([c + 2 for c in cells]).astype(np.float32)
-    for axis, (size, count) in enumerate(zip(shape, cells, strict=True)):
-        position = np.linspace(0, count, size, dtype=np.float32)
-        low = np.minimum(position.astype(int), count)
-        t = position - low
-        t = t * t * (3 - 2 * t)
-        weights = np.zeros((size, count + 2), np.float32)
-        weights[np.arange(size), low] = 1 - t
-        weights[np.arange(size), low + 1] += t
-        out = np.moveaxis(np.tensordot(weights, out, axes=(1, axis)), 0, axis)
-    return np.ascontiguousarray(out) * np.float32(1.5)
-
-
-def _skull_depth(rng: np.random.Generator, g: _Grid) -> Floats:
-    """Radial depth in mm below the inner table: positive in the cranial cavity, negative in bone and outside."""
-    ax, ay, az = rng.normal(66, 3), rng.normal(82, 4), rng.normal(71, 3)
-    power = rng.uniform(2.0, 2.4)
-    taper = rng.uniform(0.0006, 0.0016)  # heads are narrower in front
-    width = np.float32(ax) * (1 + np.float32(taper) * g.v)
-    length = np.sqrt(g.u * g.u + g.v * g.v + g.w * g.w) + np.float32(1e-3)
-    low = np.where(g.w < 0, np.float32(rng.uniform(0.7, 0.82)), np.float32(1))
-    r = (
-        (np.abs(g.u) / width) ** np.float32(power)
-        + (np.abs(g.v) / np.float32(ay)) ** np.float32(power)
-        + (np.abs(g.w) / (np.float32(az) * low)) ** np.float32(power)
-    ) ** np.float32(1 / power)
-    r = np.maximum(r, np.float32(0.02))
-    uneven = _field(rng, g.shape, (3, 5, 5)) * np.float32(1.2) + _field(rng, g.shape, (7, 11, 11)) * np.float32(0.6)
-    return _floats(length * (1 / r - 1) + uneven)
-
-
-def _brain(rng: np.random.Generator, g: _Grid, depth: Floats) -> tuple[Floats, Floats, Floats]:
-    """HU of the cavity's contents, cover of sulci and cisterns, cover of the ventricles."""
-    atrophy = rng.beta(1.5, 3)  # 0 young .. 1 old
-    cells = (max(6, g.shape[0] // 2), 22, 22)
-    folds = _field(rng, g.shape, cells)
-    ribbon = np.clip((np.float32(rng.uniform(3.5, 6)) + 3 * folds - depth) / 3 + np.float32(0.5), 0, 1)
-    gray, white = rng.normal(37, 1.5), rng.normal(29, 1.5)
-    hu = np.float32(white) + np.float32(gray - white) * ribbon
-    for side in (-1, 1):
-        for centre, radii in (
-            ((11, 8, 2), (9.0, 14.0, 9.0)),
-            ((24, -8, 2), (7.0, 17.0, 11.0)),
-            ((13, -24, 8), (5.0, 9.0, 10.0)),
-        ):
-            deep = g.cover(g.blob((side * centre[0], centre[1], centre[2]), radii), 4)
-            hu = hu + deep * np.float32(gray - white) * (1 - ribbon)
-    below = g.cover(-g.w - 22 - g.v * np.float32(0.15), 6) * g.cover(g.v - 8, 6)  # cerebellum
-    hu = hu + below * (np.float32(gray - 2) - hu) * np.float32(0.8)
-    hu = hu + _field(rng, g.shape, (8, 12, 12)) * np.float32(0.9)
-    if rng.random() < 0.3:  # small-vessel disease
-        hu = hu - np.float32(rng.uniform(3, 7)) * np.clip(_field(rng, g.shape, (6, 9, 9)), 0, 1) * g.cover(
-            depth - 14, 6
-        )
-    if rng.random() < 0.2:  # an old or new infarct: dark, no haemorrhage
-        side = rng.choice((-1, 1))
-        core = g.blob(
-            (side * rng.uniform(20, 50), rng.uniform(-40, 50), rng.uniform(0, 45)), tuple(rng.uniform(8, 28, 3))
-        )
-        hu = hu - np.float32(rng.uniform(5, 20)) * g.cover(core + 2 * folds, 4)
-
-    sulci = np.clip((np.abs(folds) - np.float32(1.0 - 0.5 * atrophy)) * np.float32(2), 0, 1)
-    reach = np.float32(7 + 12 * atrophy)
-    csf = sulci * np.clip((reach - depth) / 6, 0, 1) * np.float32(0.55 + 0.4 * atrophy)
-    csf = np.maximum(csf, np.clip((np.float32(0.4 + 3.0 * atrophy * rng.random()) - depth) / 2, 0, 1) * np.float32(0.7))
-    wide = 0.7 + 0.8 * atrophy
-    for side in (-1, 1):  # Sylvian fissures
-        fissure = g.blob((side * 46, -14, 4), (16, 3 * wide + 1.5, 13)) + 2 * folds
-        csf = np.maximum(csf, g.cover(fissure, 2) * np.float32(0.85))
-    for centre, radii in (
-        ((0, -14, -25), (13 * wide, 9.0, 6.0)),
-        ((0, 17, -10), (13.0, 4 * wide + 1, 6.0)),
-        ((0, 4, -30), (15.0, 5.0, 6.0)),
-    ):
-        csf = np.maximum(csf, g.cover(g.blob(centre, radii) + 2 * folds, 2))
-
-    big = rng.uniform(0.75, 1.1) + 0.8 * atrophy
-    ventricles = g.cover(g.blob((0, 0, -2), (1.5 + 2.0 * atrophy, 13, 9)), 1.5)
-    ventricles = np.maximum(ventricles, g.cover(g.blob((0, 44, -32), (6, 5, 9)), 1.5))
-    for side in (-1, 1):
-        skew = rng.uniform(0.8, 1.25)
-        for centre, radii in (
-            ((9, -29, 9), (4.5, 14.0, 9.0)),
-            ((12, -4, 17), (5.0, 26.0, 7.0)),
-            ((22, 30, 9), (6.0, 15.0, 10.0)),
-            ((30, 14, -14), (3.2, 12.0, 5.0)),
-        ):
-            horn = g.blob(
-                (side * (centre[0] + 3 * atrophy), centre[1], centre[2]),
-                (radii[0] * big * skew, radii[1] * (0.8 + 0.2 * big), radii[2] * (0.6 + 0.4 * big)),
-            )
-            ventricles = np.maximum(ventricles, g.cover(horn, 1.5))
-    water = np.float32(rng.normal(7, 2))
-    liquid = np.maximum(csf, ventricles)
-    return (hu + liquid * (water - hu)).astype(np.float32), csf, ventricles
+    return Grid(u, v, w, dy), (y[0], x[0])
 
 
 def _haemorrhage(
-    rng: np.random.Generator, kind: str, g: _Grid, depth: Floats, hu: Floats, csf: Floats, ventricles: Floats
+    rng: np.random.Generator, kind: str, g: Grid, depth: Floats, hu: Floats, csf: Floats, ventricles: Floats
 ) -> tuple[Floats, Floats]:
-    """Volume with the haemorrhage drawn in, and its cover 0..1; drawn again until at least 0.4 % of the cavity."""
+    """Volume with the haemorrhage drawn in, and its cover 0..1; redrawn until it is worth the name (about 2 ml)."""
     inside = depth > 0
     wanted = max(30.0, 0.0012 * float(np.count_nonzero(inside)))
     for _ in range(12):
@@ -229,29 +108,29 @@ def _haemorrhage(
         if float(np.count_nonzero((cover > 0.5) & inside)) >= wanted:
             break
         wanted *= 0.8
-    blood = np.float32(rng.uniform(52, 80) if kind != "subarachnoid" else rng.uniform(50, 70))
-    texture = blood + _field(rng, g.shape, (6, 14, 14)) * np.float32(rng.uniform(1, 5))
+    blood = np.float32(rng.uniform(57, 82) if kind != "subarachnoid" else rng.uniform(53, 72))
+    texture = blood + field(rng, g.shape, (6, 14, 14)) * np.float32(rng.uniform(1, 5))
     hu = hu - rim * np.float32(rng.uniform(4, 12))
     return (hu + cover * (texture - hu)).astype(np.float32), cover
 
 
 def _bleed_shape(
-    rng: np.random.Generator, kind: str, g: _Grid, depth: Floats, csf: Floats, ventricles: Floats
+    rng: np.random.Generator, kind: str, g: Grid, depth: Floats, csf: Floats, ventricles: Floats
 ) -> tuple[Floats, Floats]:
     """Cover of one haemorrhage and of its oedema."""
     side = float(rng.choice((-1, 1)))
     none = np.zeros_like(depth)
-    rough = _field(rng, g.shape, (7, 14, 14))
+    rough = field(rng, g.shape, (7, 14, 14))
     if kind == "intraparenchymal":
         if rng.random() < 0.25:  # cerebellum
             centre = (side * rng.uniform(10, 32), rng.uniform(42, 58), rng.uniform(-42, -26))
             scale = rng.uniform(7, 15)
         elif rng.random() < 0.5:  # deep
             centre = (side * rng.uniform(14, 30), rng.uniform(-15, 18), rng.uniform(-5, 16))
-            scale = rng.uniform(5, 17)
+            scale = rng.uniform(6.5, 18)
         else:  # lobar
             centre = (side * rng.uniform(18, 46), rng.uniform(-50, 55), rng.uniform(5, 45))
-            scale = rng.uniform(5, 20)
+            scale = rng.uniform(7, 21)
         radii = tuple(float(r) for r in scale * rng.uniform(0.75, 1.3, 3))
         core = g.blob(centre, (radii[0], radii[1], radii[2])) + np.float32(0.13 * scale) * rough
         cover = g.cover(core, 1.5) * g.cover(depth - 1)
@@ -264,7 +143,7 @@ def _bleed_shape(
         cosine = (g.u * np.float32(aim[0]) + g.v * np.float32(aim[1]) + g.w * np.float32(aim[2])) / length
         angle = np.arccos(np.clip(cosine, -1, 1))
         if kind == "subdural":
-            half, thick = rng.uniform(0.75, 1.35), rng.uniform(5, 14)
+            half, thick = rng.uniform(0.75, 1.35), rng.uniform(6, 14)
             wall = np.float32(thick) * np.clip(1 - (angle / np.float32(half)) ** 2, 0, 1) ** np.float32(0.6)
             same = g.cover(g.u * np.float32(side) - 2, 2)
         else:
@@ -272,7 +151,7 @@ def _bleed_shape(
             wall = np.float32(thick) * np.clip(1 - (angle / np.float32(half)) ** 2, 0, 1)
             same = np.ones_like(depth)
         wall = wall * (1 + np.float32(0.08) * rough)
-        return _floats(g.cover(_floats(wall - depth - 0.5), 1.2) * same * (wall > 1)), none
+        return floats(g.cover(floats(wall - depth - 0.5), 1.2) * same * (wall > 1)), none
     if kind == "subarachnoid":
         if rng.random() < 0.6:  # aneurysmal: basal cisterns and Sylvian fissures
             place = g.blob((0, -8, -18), (60, 40, 26)) + 6 * rough
@@ -294,170 +173,20 @@ def _bleed_shape(
     return grown * np.clip((g.v - level + 3 * rough) / 3, 0, 1) * chosen, none
 
 
-def _membranes(rng: np.random.Generator, g: _Grid, depth: Floats, hu: Floats) -> None:
-    """Falx, tentorium, venous sinuses and dense vessels, drawn into `hu` in place; sometimes thick on purpose."""
-    dura = np.float32(rng.uniform(42, 62))
-    thick = rng.uniform(0.5, 1.1) if rng.random() < 0.75 else rng.uniform(1.1, 2.2)
-    wavy = _field(rng, g.shape, (3, 4, 4))
-    near_middle = _floats(np.float32(thick) - np.abs(g.u + np.float32(1.5) * wavy))
-    falx = g.cover(near_middle) * g.cover(_floats(g.w - 12 + np.abs(g.v) * np.float32(0.1)), 6)
-    falx = falx * np.clip((np.float32(rng.uniform(26, 36)) - depth) / 4, 0, 1)
-    _mix(hu, falx, dura)
-    leaf = g.w + 16 + np.abs(g.u) * np.float32(0.35) - g.v * np.float32(0.06)
-    tent_thick = rng.uniform(0.8, 1.6) if rng.random() < 0.75 else rng.uniform(1.6, 2.8)
-    tent = (
-        g.cover(np.float32(tent_thick) - np.abs(leaf + 2 * wavy), 1.5)
-        * g.cover(g.v - 18, 4)
-        * g.cover(np.abs(g.u) - 6, 4)
-    )
-    _mix(hu, tent, dura)
-    blood = np.float32(rng.uniform(44, 70))
-    sinus = g.cover(np.float32(rng.uniform(3, 5.5)) - np.abs(g.u) - depth * np.float32(0.4), 1.5) * g.cover(
-        g.w - 5 + g.v * np.float32(0.6)
-    )
-    _mix(hu, sinus, blood)
-    for side in (-1, 1):  # transverse sinuses
-        wide = rng.uniform(2, 7)  # one side is often the larger
-        lateral = g.cover(g.blob((side * 34, 62, -27), (26, 10, wide)) + wavy, 1.5)
-        sigmoid = g.cover(g.blob((side * 52, 44, -34), (wide, 8, 12)) + wavy, 1.5)
-        _mix(hu, np.maximum(lateral, sigmoid) * np.clip((4 + wide - depth) / 2, 0, 1), blood)
-        vessel = g.cover(g.blob((side * rng.uniform(14, 24), -16, -17), (9, 1.5, 2.2)), 1)
-        _mix(hu, vessel * np.float32(0.8), blood)
-    _mix(hu, g.cover(g.blob((0, 2, -26), (1.8, 1.8, 9)), 1), blood)
-
-
-def _calcifications(rng: np.random.Generator, g: _Grid, hu: Floats) -> None:
-    """Pineal, choroid plexus, pallidum and falx calcifications: bright, common, and no haemorrhage."""
-    specks: list[tuple[tuple[float, float, float], tuple[float, float, float]]] = []
-    if rng.random() < 0.75:
-        specks.append(((rng.normal(0, 1), rng.normal(19, 2), rng.normal(1, 2)), tuple(rng.uniform(1.5, 4.2, 3))))
-    for side in (-1, 1):
-        if rng.random() < 0.65:
-            specks.append(
-                ((side * rng.normal(24, 2), rng.normal(31, 3), rng.normal(9, 2)), tuple(rng.uniform(2, 5.5, 3)))
-            )
-        if rng.random() < 0.18:
-            specks.append(
-                ((side * rng.normal(19, 1), rng.normal(-6, 2), rng.normal(2, 2)), tuple(rng.uniform(2, 5, 3)))
-            )
-    for side in (-1, 1):  # carotid siphons, clinoids
-        if rng.random() < 0.5:
-            specks.append(
-                (
-                    (side * rng.uniform(7, 15), rng.uniform(-24, -12), rng.uniform(-32, -22)),
-                    tuple(rng.uniform(1.2, 4, 3)),
-                )
-            )
-    if rng.random() < 0.6:  # dorsum sellae
-        specks.append(
-            ((0.0, rng.uniform(-12, -4), rng.uniform(-34, -25)), (rng.uniform(5, 11), 2.5, rng.uniform(3, 6)))
-        )
-    if rng.random() < 0.2:
-        specks.append(((0.0, rng.uniform(-65, -40), rng.uniform(30, 45)), (1.6, rng.uniform(4, 12), rng.uniform(4, 8))))
-    grain = _field(rng, g.shape, (max(8, g.shape[0]), 40, 40))
-    for centre, radii in specks:
-        _mix(hu, g.cover(g.blob(centre, radii) + np.float32(0.6) * grain), np.float32(rng.uniform(95, 420)))
-
-
-def _shell(rng: np.random.Generator, g: _Grid, depth: Floats, hu: Floats) -> Floats:
-    """Bone, skull base, orbits, air cells, scalp and the air around the head."""
-    thick = np.float32(rng.uniform(4.5, 8.5)) * (1 + np.float32(0.18) * _field(rng, g.shape, (3, 5, 5)))
-    grain = _field(rng, g.shape, (max(8, g.shape[0]), 48, 48))
-    middle = np.clip(1 - np.abs(depth + thick * np.float32(0.5)) / (thick * np.float32(0.38)), 0, 1)
-    table = np.float32(rng.uniform(1000, 1500))
-    bone = table - middle * (np.float32(rng.uniform(350, 800)) + 90 * grain)
-    scalp_mm = np.float32(rng.uniform(3.5, 8)) * (1 + np.float32(0.25) * _field(rng, g.shape, (3, 6, 6)))
-    outer = depth + thick
-    skin = np.where(outer + scalp_mm < 2.2, np.float32(45), np.float32(rng.uniform(-95, -20)) + 25 * grain)
-    muscle = g.cover(-g.w - 18, 8) * g.cover(g.v - 10, 8) + g.cover(np.abs(g.u) - 45, 5) * g.cover(-g.w - 5, 10)
-    skin = skin + np.clip(muscle, 0, 1) * (55 - skin) * np.float32(0.9)
-    edge = g.cover(depth)
-    out = edge * hu + (1 - edge) * bone
-    edge = g.cover(outer)
-    out = edge * out + (1 - edge) * skin
-
-    # Skull base: petrous pyramids, clivus and sphenoid, anterior fossa floor, occipital squama.
-    base = np.zeros_like(out)
-    for side in (-1, 1):
-        along = (g.u * np.float32(side) + g.v * np.float32(-0.9) - 8) * np.float32(0.72)
-        across = (g.u * np.float32(side * 0.75) + g.v * np.float32(0.8) - 28) * np.float32(0.9)
-        ridge = np.minimum(np.float32(9) - np.abs(across + grain), np.float32(34) - np.abs(along - 10))
-        ridge = np.minimum(ridge, np.float32(-27) - g.w - np.abs(across) * np.float32(0.5))
-        base = np.maximum(base, g.cover(ridge, 1.5))
-        base = np.maximum(base, g.cover(g.blob((side * 42, -32, -34), (22, 4, 5)) + grain, 1.5))  # sphenoid wing
-    base = np.maximum(base, g.cover(g.blob((0, -12, -44), (15, 18, 12)) + grain, 1.5))
-    floor = np.minimum(np.float32(-36) - g.w + g.v * np.float32(0.12) * 0, np.float32(-26) - g.v)
-    base = np.maximum(base, g.cover(floor + 2 * grain, 2) * np.float32(0.9))
-    head = g.cover(outer)
-    _mix(out, base * head, np.float32(rng.uniform(650, 1100)) + 160 * grain)
-    for side in (-1, 1):
-        _mix(out, g.cover(g.blob((side * 31, -66, -42), (18, 24, 15)), 1.5), np.float32(-75))
-        _mix(out, g.cover(g.blob((side * 31, -72, -42), (12, 12, 12)), 1.2), np.float32(18))
-        _mix(out, g.cover(g.blob((side * 31, -52, -42), (4, 14, 4)), 1.2), np.float32(40))
-        cells = g.cover(g.blob((side * 52, 24, -40), (13, 16, 14)) + 4 * grain, 1.5) * (grain > -0.3)
-        _mix(out, cells * g.cover(-depth + 16, 2), np.float32(-850))
-    if rng.random() < 0.85:
-        _mix(out, g.cover(g.blob((0, -16, -46), (10, 11, 8)) + grain), np.float32(-980))  # sphenoid sinus
-        _mix(out, g.cover(g.blob((0, -58, -46), (11, 24, 14)) + 3 * grain) * (grain > -0.6), np.float32(-930))
-    if rng.random() < 0.7:
-        _mix(out, g.cover(g.blob((rng.normal(0, 6), -88, -14), (14, 5, 11)) + 2 * grain), np.float32(-980))
-    edge = g.cover(outer + scalp_mm)
-    out = edge * out + (1 - edge) * np.float32(-1000)
-    _face_and_neck(rng, g, outer, grain, out)
-    return _floats(out)
-
-
-def _face_and_neck(rng: np.random.Generator, g: _Grid, outer: Floats, grain: Floats, out: Floats) -> None:
-    """Below the skull: fat, muscles as bright as blood, jaws, cervical spine, airway; drawn in place."""
-    body = g.blob((0, rng.uniform(-12, 0), -92), (rng.uniform(58, 68), rng.uniform(74, 86), rng.uniform(58, 68)))
-    free = g.cover(body + 3 * grain * np.float32(0.3)) * (1 - g.cover(outer))
-    _mix(out, free, np.float32(rng.uniform(-100, -60)) + 15 * grain)
-    muscle = np.float32(rng.uniform(50, 70))
-    parts = [((s * 14.0, 62.0, -72.0), (11.0, 14.0, 30.0)) for s in (-1, 1)]  # nuchal
-    parts += [((s * 34.0, 48.0, -70.0), (16.0, 10.0, 26.0)) for s in (-1, 1)]
-    parts += [((s * 50.0, -22.0, -58.0), (9.0, 18.0, 26.0)) for s in (-1, 1)]  # masseter, temporal
-    parts += [((s * 30.0, -20.0, -62.0), (11.0, 13.0, 16.0)) for s in (-1, 1)]  # pterygoid
-    parts += [
-        ((rng.normal(0, 35), rng.normal(10, 35), rng.uniform(-85, -55)), tuple(rng.uniform(5, 14, 3))) for _ in range(4)
-    ]
-    for centre, radii in parts:
-        _mix(out, g.cover(g.blob(centre, radii) + grain, 1.2) * free, muscle + np.float32(rng.normal(0, 4)))
-    for s in (-1, 1):  # temporalis lies on the outer table, up to the vertex of the ear
-        strip = g.cover(g.blob((s * 66, -22, -18), (12, 30, 34)), 2) * (1 - g.cover(outer)) * (out > -500)
-        _mix(out, strip, muscle)
-        _mix(out, g.cover(g.blob((s * 60, -20, -52), (3, 22, 4))) * free, np.float32(1000))  # zygoma, jaw
-        _mix(out, g.cover(g.blob((s * 46, -8, -78), (4, 12, 24))) * free, np.float32(1100))
-        _mix(out, g.cover(g.blob((s * 30, 22, -76), (9, 7, 9))) * free, np.float32(700) + 100 * grain)
-    ring = g.cover(g.blob((0, 34, -74), (24, 24, 15))) * (1 - g.cover(g.blob((0, 36, -74), (15, 15, 60))))
-    _mix(out, ring * free, np.float32(900) + 100 * grain)
-    _mix(out, g.cover(g.blob((0, 36, -80), (13, 13, 40))) * free, np.float32(8))
-    _mix(out, g.cover(g.blob((0, 36, -80), (7, 6, 40))) * free, np.float32(35))
-    maxilla = g.cover(g.blob((0, -58, -66), (34, 26, 16)) + 2 * grain)
-    _mix(out, maxilla * free * (np.abs(grain) > 0.25), np.float32(600))
-    for centre, radii in (
-        ((0, -56, -64), (9, 24, 18)),
-        ((26, -56, -62), (13, 15, 14)),
-        ((-26, -56, -62), (13, 15, 14)),
-    ):
-        _mix(out, g.cover(g.blob(centre, radii) + 2 * grain) * free, np.float32(-980))
-
-
 def _head_holder(rng: np.random.Generator, scanner: tuple[Floats, Floats], depth: Floats, hu: Floats) -> None:
     """A padded shell below the head, fixed to the scanner, drawn only where the head is not."""
     y, x = scanner
-    radius, shell = rng.uniform(104, 116), rng.uniform(1.5, 3)
+    radius, wall = rng.uniform(104, 116), rng.uniform(1.5, 3)
     away = np.sqrt((x * np.float32(rng.uniform(0.95, 1.1))) ** 2 + (y + np.float32(4)) ** 2)
     low = y > np.float32(rng.uniform(20, 55))
-    shape = np.where(low & (np.abs(away - radius) < shell), rng.uniform(-250, 180), np.float32(-1000)).astype(
-        np.float32
-    )
-    foam = low & (away < radius - shell) & (away > radius - rng.uniform(5, 14))
+    shape = np.where(low & (np.abs(away - radius) < wall), rng.uniform(-250, 180), np.float32(-1000)).astype(np.float32)
+    foam = low & (away < radius - wall) & (away > radius - rng.uniform(5, 14))
     shape = np.where(foam, np.float32(rng.uniform(-960, -880)), shape)
     outside = (hu < -900) & (depth < -6)
     np.copyto(hu, np.broadcast_to(shape, hu.shape), where=outside)
 
 
-def _acquire(rng: np.random.Generator, g: _Grid, depth: Floats, hu: Floats) -> Floats:
+def _acquire(rng: np.random.Generator, g: Grid, depth: Floats, hu: Floats) -> Floats:
     """What the scanner adds: slice-thickness blur, point spread, beam hardening, streaks, noise, calibration error."""
     hu = _blur(hu, 0, rng.uniform(0.08, 0.3))
     sharp = rng.uniform(0.08, 0.22)
@@ -471,11 +200,11 @@ def _acquire(rng: np.random.Generator, g: _Grid, depth: Floats, hu: Floats) -> F
         streak = np.cos(angle * int(rng.integers(5, 22)) + np.float32(rng.uniform(0, 6.3)))
         hu = hu + inside * streak * np.clip(-g.w / 45, 0, 1) * np.float32(rng.uniform(0, 4.5))
     noise = rng.standard_normal(hu.shape, dtype=np.float32)
-    grain = rng.uniform(0.1, 0.24)
+    grain = rng.uniform(0.1, 0.29)
     noise = _blur(_blur(noise, 1, grain), 2, grain)
-    sigma = np.float32(rng.uniform(2.0, 5.5)) * (1 + np.float32(0.5) * np.clip(-g.w / 50, 0, 1))
+    sigma = np.float32(rng.uniform(1.5, 5.0)) * (1 + np.float32(0.5) * np.clip(-g.w / 50, 0, 1))
     noise = noise / noise.std() * sigma
-    return _floats(hu + noise + np.float32(rng.normal(0, 1.5)))
+    return floats(hu + noise + np.float32(rng.normal(0, 1.5)))
 
 
 def _blur(a: Floats, axis: int, side: float) -> Floats:
@@ -483,8 +212,3 @@ def _blur(a: Floats, axis: int, side: float) -> Floats:
     before = np.concatenate((np.take(a, [0], axis), np.delete(a, -1, axis)), axis)
     after = np.concatenate((np.delete(a, 0, axis), np.take(a, [-1], axis)), axis)
     return (a * np.float32(1 - 2 * side) + (before + after) * np.float32(side)).astype(np.float32)
-
-
-def _mix(target: Floats, cover: Floats, value: Floats | np.float32) -> None:
-    """Blend `value` into `target` in place by `cover`."""
-    target += cover * (value - target)

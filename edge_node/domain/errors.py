@@ -1,6 +1,6 @@
 """Errors named by what must be done about them: Retry, Quarantine or Stop.
 
-An excluded, withheld or skipped study is an *outcome* (`Excluded`, `Withheld`, `Skipped`), never an error.
+A withheld or skipped study is an *outcome* (`Withheld`, a `TriageResult` with its reason), never an error.
 Messages carry what went wrong, where, why and the next command; they never carry an attribute value, a name or an
 original identifier, so they may be logged, stored in the ledger and shown.
 """
@@ -68,21 +68,7 @@ class Stop(EdgeNodeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Excluded:
-    """A recipe or site rule says that this object is not to be kept (`rule` names it)."""
-
-    rule: str
-
-
-@dataclass(frozen=True, slots=True)
 class Withheld:
     """Kept, but not sent out: `reason` is a stable code such as ``consent.denied`` or ``pixels.uncleaned``."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A step did not apply; `reason` is a stable code such as ``worklist.shadow``."""
 
     reason: str

@@ -21,14 +21,13 @@ class Role(StrEnum):
 
 
 class StudyState(StrEnum):
-    """Where a study stands on the line. HELD waits for a human (`edge-node study release`)."""
+    """Where a study stands on the line."""
 
     RECEIVING = "RECEIVING"
     SETTLED = "SETTLED"
     TRIAGED = "TRIAGED"
     DELIVERED = "DELIVERED"
     CLOSED = "CLOSED"
-    HELD = "HELD"
 
 
 class TaskState(StrEnum):

@@ -156,7 +156,7 @@ class IntakeStore:
                 {"from": calling_ae, "modality": one.modality, "recipe": one.recipe.sha256},
             )
             return 1
-        reopened = row.state not in (StudyState.RECEIVING, StudyState.HELD)
+        reopened = row.state != StudyState.RECEIVING
         revision = int(row.revision) + (1 if reopened else 0)
         changes: dict[str, object] = {
             "revision": revision,

@@ -95,7 +95,7 @@ def advance(connection: Connection, study_key: str, revision: int, state: StudyS
         .where(
             study.c.study_key == study_key,
             study.c.revision == revision,
-            study.c.state.not_in((StudyState.RECEIVING, StudyState.HELD)),
+            study.c.state != StudyState.RECEIVING,
         )
         .values(state=state, **({stamp: at} if stamp else {}))
     )

@@ -75,7 +75,7 @@ def _with_banners(picture: Image.Image, finding: Finding, short: str) -> KeyImag
     model = finding.model
     first = ADVISORY.split(". ", 1)
     flagged = finding.verdict is Verdict.FLAGGED
-    verdict = f"{short} flagged" if flagged else f"{short} not flagged"
+    verdict = f"{short}: flagged" if flagged else f"{short}: not flagged"
     above = [(first[0] + ".", 14, _AMBER), *((line, 13, _AMBER) for line in first[1:])]
     below = [
         (f"{verdict}   score {finding.probability:.2f}   threshold {finding.threshold:.2f}", 15, (255, 255, 255)),

@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 
 from edge_node.triage.prepare import CannotJudge, Floats
 
+BODY_HU: Final = -300.0
 BONE_HU: Final = 300.0
+DEEP_MM: Final = 18.0
+MIN_SOFT_SHARE: Final = 0.6
 METAL_HU: Final = 2400.0
-SOFT_HU: Final = -200.0  # air and what lies behind the head holder is no cavity
+SOFT_HU: Final = -200.0  # air is no cavity
 CAVITY_ML: Final = (450.0, 2300.0)
 WIDTH_MM: Final = (95.0, 195.0)
 LENGTH_MM: Final = (115.0, 232.0)
@@ -35,18 +38,39 @@ class HeadLikeness:
     warnings: tuple[str, ...]
 
 
-def enclosed(hu: Floats) -> NDArray[np.bool_]:
-    """Pixels with bone in at least three of the four directions of their slice, (slabs, size, size).
+def cranial_cavity(hu: Floats, pixel_mm: float) -> NDArray[np.bool_]:
+    """Pixels inside the skull, bool (slabs, size, size), from slabs in HU.
 
-    Three, not four: a skull with a craniectomy still has an inside.
+    Inside means: bone in all four directions of the slice, or in three of them deep below the skin, so that a skull
+    with a craniectomy still has an inside while the temporal muscle has none. Slabs whose enclosed part is largely
+    fat, air or partial bone (face, neck, the last of the vertex) have no cavity at all.
     """
-    bone = hu > BONE_HU
+    body = hu > BODY_HU
+    # A head holder is a thin shell in air: what has too little body around it is not the head.
+    head = body & (_box_mean(body, round(6 / pixel_mm)) > 0.45)
+    bone = (hu > BONE_HU) & head
     sides = np.zeros(hu.shape, np.uint8)
     for axis in (1, 2):
         sides += np.logical_or.accumulate(bone, axis=axis)
         sides += np.flip(np.logical_or.accumulate(np.flip(bone, axis), axis=axis), axis)
-    inside: NDArray[np.bool_] = (sides >= 3) & ~bone
+    deep = head.copy()
+    for axis in (1, 2):
+        for shift in (-1, 1):
+            deep &= np.roll(head, shift * round(DEEP_MM / pixel_mm), axis)
+    surrounded = (sides == 4) & ~bone
+    soft = surrounded & (hu > -20) & (hu < 110)
+    cranial = soft.sum((1, 2)) >= MIN_SOFT_SHARE * np.maximum(surrounded.sum((1, 2)), 1)
+    inside: NDArray[np.bool_] = ((sides == 4) | ((sides == 3) & deep)) & ~bone & (hu > SOFT_HU) & cranial[:, None, None]
     return inside
+
+
+def _box_mean(mask: NDArray[np.bool_], reach: int) -> Floats:
+    """Share of true pixels in the square of `reach` pixels each way around every pixel of a slab."""
+    side = 2 * reach + 1
+    padded = np.pad(mask.astype(np.float32), ((0, 0), (reach + 1, reach), (reach + 1, reach)))
+    total = padded.cumsum(1).cumsum(2)
+    sums = total[:, side:, side:] - total[:, :-side, side:] - total[:, side:, :-side] + total[:, :-side, :-side]
+    return np.asarray(sums / side**2, np.float32)
 
 
 def check_head(hu: Floats, pixel_mm: float, thickness_mm: NDArray[np.float32]) -> HeadLikeness:
@@ -62,7 +86,7 @@ def check_head(hu: Floats, pixel_mm: float, thickness_mm: NDArray[np.float32]) -
     bone_hu = float(np.percentile(hu[bone], 90))
     if bone_hu < MIN_SKULL_DENSITY_HU:
         raise CannotJudge("quality.no-skull", "the densest parts are softer than a skull, or the values are not in HU")
-    inside = enclosed(hu)
+    inside = cranial_cavity(hu, pixel_mm)
     soft = inside & (hu > -20) & (hu < 110)
     weights = thickness_mm * np.float32(pixel_mm * pixel_mm / 1000)
     cavity_ml = float((soft.sum((1, 2)) * weights).sum())
@@ -80,8 +104,7 @@ def check_head(hu: Floats, pixel_mm: float, thickness_mm: NDArray[np.float32]) -
         warnings.append("quality.border: dense material reaches the edge of the model's field of view")
     if np.count_nonzero(hu > METAL_HU) > 50:
         warnings.append("quality.metal: material denser than bone, expect streaks")
-    cavity = inside & (hu > SOFT_HU)
-    return HeadLikeness(cavity, cavity_ml, brain_hu, width_mm, length_mm, air, bone_hu, tuple(warnings))
+    return HeadLikeness(inside, cavity_ml, brain_hu, width_mm, length_mm, air, bone_hu, tuple(warnings))
 
 
 def _extent(bone: NDArray[np.bool_], axis: int) -> int:

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from edge_node.triage.prepare import Floats
 
 TOP_CELLS: Final = 3
-TOP_SLABS: Final = 2
-MIN_CELLS: Final = 30  # a slab with less cranial cavity (about 10 cm2) is not scored
+MIN_CELLS: Final = 60  # a slab with less cranial cavity (about 20 cm2) is not scored
 NOTHING: Final = -20.0
 MIN_INSIDE: Final = 0.25  # share of a cell that must lie in the cavity
 
@@ -32,8 +31,8 @@ def slab_scores(logits: Floats, mask: NDArray[np.bool_]) -> Floats:
 
 
 def study_logit(scores: Floats) -> float:
-    """Mean of the two highest slab scores: one odd slab alone weighs half."""
-    return float(np.sort(scores)[-TOP_SLABS:].mean())
+    """The highest mean of two neighbouring slabs, (slabs,): blood reaches beyond one slab, artefacts often do not."""
+    return float(((scores[1:] + scores[:-1]) / 2).max()) if len(scores) > 1 else float(scores[0])
 
 
 def probability(logit: float, slope: float, offset: float) -> float:
@@ -41,11 +40,11 @@ def probability(logit: float, slope: float, offset: float) -> float:
     return float(1 / (1 + np.exp(-np.clip(slope * logit + offset, -40, 40))))
 
 
-def region(logits: Floats, mask: NDArray[np.bool_], below_peak: float = 3.0) -> NDArray[np.bool_]:
-    """Connected cells around the highest logit of one slab (cells, cells), at least positive or near the peak."""
+def region(logits: Floats, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Cells of positive logit connected with the highest one of a slab (cells, cells); at least that one."""
     masked = np.where(mask, logits, np.float32(NOTHING))
     peak = np.unravel_index(int(masked.argmax()), masked.shape)
-    hot = masked >= min(max(0.0, float(masked[peak]) - below_peak), float(masked[peak]))
+    hot = masked >= min(0.0, float(masked[peak]))
     grown = np.zeros_like(hot)
     grown[peak] = True
     while True:

@@ -5,7 +5,7 @@ import pytest
 
 from edge_node.demo.phantom import head_phantom
 from edge_node.triage.prepare import CannotJudge, GridSpec, SliceGeometry, assemble, order, slab_thickness
-from edge_node.triage.quality import check_head, enclosed
+from edge_node.triage.quality import check_head, cranial_cavity
 
 SPEC = GridSpec(160, 1.5, 5.0, ((0, 0.0, 80.0),))
 
@@ -87,7 +87,7 @@ def test_values_that_are_not_finite_are_refused(head):
 def test_a_skull_with_a_hole_still_has_an_inside():
     hu, thickness = body(150, 190, content=35.0)
     hu[:, 50:110, :60] = np.where(hu[:, 50:110, :60] > 300, 35.0, hu[:, 50:110, :60])
-    middle = enclosed(hu)[:, 60:100, 60:100]
+    middle = cranial_cavity(hu, 1.5)[:, 60:100, 60:100]
     assert middle.all()
     assert check_head(hu, 1.5, thickness).brain_hu == pytest.approx(35.0)
 
