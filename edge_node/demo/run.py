@@ -73,8 +73,9 @@ def run(out: Path, *, seed: int, orthanc: bool, json: bool) -> int:
     with console.status("making the patients of today (all of them fictional) …"):
         demo_studies = make_studies(out / "studies", seed)
     with ExitStack() as stack:
-        hospital = _open_hospital(stack, out, demo_studies, orthanc=orthanc)
-        config_path = _configure(out, hospital, demo_studies)
+        port = _free_port()
+        hospital = _open_hospital(stack, out, demo_studies, port, orthanc=orthanc)
+        config_path = _configure(out, hospital, demo_studies, port)
         config = load(config_path).config
         stack.enter_context(_node(config_path, out / "node.log"))
         _wait_until_listening(console, config)
@@ -90,19 +91,19 @@ def run(out: Path, *, seed: int, orthanc: bool, json: bool) -> int:
     return ExitCode.FINE if all(check.kept for check in outcome.report.checks) else ExitCode.FOUND_WRONG
 
 
-def _open_hospital(stack: ExitStack, out: Path, studies: list[DemoStudy], *, orthanc: bool) -> Hospital:
+def _open_hospital(stack: ExitStack, out: Path, studies: list[DemoStudy], node_port: int, *, orthanc: bool) -> Hospital:
     needles = sorted({needle for study in studies for needle in study.needles})
     pacs = stack.enter_context(ToyPacs(PACS_AE, store=out / "pacs"))
     trainer = stack.enter_context(ToyTrainer(store=out / "trainer", needles=needles))
     archive = central = None
     if orthanc:
-        us = {NODE_AE: (LOOPBACK, 0)}
+        us = {NODE_AE: (LOOPBACK, node_port)}
         archive = stack.enter_context(LocalOrthanc(out / "orthanc-pacs", ae_title="ORTHANC", modalities=us))
         central = stack.enter_context(LocalOrthanc(out / "orthanc-trainer", ae_title="TRAINER"))
     return Hospital(pacs, trainer, archive, central)
 
 
-def _configure(out: Path, hospital: Hospital, studies: list[DemoStudy]) -> Path:
+def _configure(out: Path, hospital: Hospital, studies: list[DemoStudy], port: int) -> Path:
     """Write the node's configuration, make its keys and ledger, and the consent list of keyed hashes."""
     archive = hospital.archive
     pacs = ("ORTHANC", archive.dicom_port) if archive else (PACS_AE, hospital.pacs.port)
@@ -118,7 +119,7 @@ log_format = "json"
 [receive]
 ae_title = "{NODE_AE}"
 host = "{LOOPBACK}"
-port = {_free_port()}
+port = {port}
 
 [settle]
 quiet_s = {QUIET_S}
