@@ -102,6 +102,10 @@ def settled(connection: Connection, study_key: str, revision: int, urgency: int)
 def follow_up(connection: Connection, done: Task, targets: Targets, urgency: int) -> None:
     """Move the study on after a step and add the work of the next ones; a superseded revision adds nothing."""
     step = BY_NAME[done.step]
+    if step.name == "worklist" and not unfinished(connection, done.study_key, done.revision, ("worklist",)):
+        # Identity serves the write-back alone: its time runs from there, however long the trainer is away.
+        due = time.time() + targets.purge["envelope"]
+        enqueue(connection, done.study_key, done.revision, "purge", target="envelope", not_before=due)
     together = DELIVERIES if step.name in DELIVERIES else (step.name,)
     if not unfinished(connection, done.study_key, done.revision, together):
         _advance(connection, step, done.study_key, done.revision, targets, urgency)

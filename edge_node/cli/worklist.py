@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -56,7 +57,12 @@ def show(ctx: typer.Context, study: str, json: Json = False) -> None:
             "worklist.unknown", f"{study} has no place in the reading order", hint="edge-node worklist list"
         )
     place: dict[str, Any] = {"place": number, "of": len(rows), **rows[number - 1]}
-    emit(place, json=json or call.json, human=lambda: table(("what", "value"), list(place.items())))
+    emit(place, json=json or call.json, human=lambda: table(("what", "value"), list(_shown(place))))
+
+
+def _shown(place: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in place.items():
+        yield key, clock(value) if key == "due" or key.endswith("_at") else value
 
 
 def _rows(ctx: typer.Context) -> list[dict[str, Any]]:

@@ -79,7 +79,13 @@ def _family(
 
 
 def serve(config: Config) -> int:
-    """Serve until SIGTERM. Raises Stop("status.cannot-listen") when the address is taken."""
+    """Serve until SIGTERM. Raises Stop: ``status.off`` (port 0), ``status.cannot-listen`` (the address is taken)."""
+    if not config.status.port:
+        raise Stop(
+            "status.off",
+            "the status page is switched off ([status] port = 0)",
+            hint="set status.port, or systemctl disable --now edge-node-status",
+        )
     registry = CollectorRegistry()
     registry.register(LedgerCollector(config))
 

@@ -17,26 +17,30 @@ from edge_node.store.database import Database
 from edge_node.store.keyring import destroy
 from edge_node.store.spool import idle_segments, remove_segment
 from edge_node.store.tables import envelope, finding, instance, quarantine, study
+from edge_node.store.tasks import unfinished
 
 
-def still_delivered(connection: Connection, study_key: str, revision: int) -> bool:
-    """Whether this revision is the current one and was delivered: only then may anything of it be destroyed."""
+def _is_past(connection: Connection, study_key: str, revision: int, states: tuple[StudyState, ...]) -> bool:
+    """Whether this revision is the current one and stands in one of `states`: a reopened study does not."""
     row = connection.execute(
         select(study.c.state).where(study.c.study_key == study_key, study.c.revision == revision)
     ).one_or_none()
-    return row is not None and row.state in (StudyState.DELIVERED, StudyState.CLOSED)
+    return row is not None and row.state in states
 
 
 def destroy_identity(connection: Connection, study_key: str, revision: int) -> None:
-    """Shred the study's identity envelopes, unless it was reopened."""
-    if still_delivered(connection, study_key, revision):
+    """Shred the study's identity envelopes, unless it was reopened or a write-back still needs them."""
+    past = (StudyState.TRIAGED, StudyState.DELIVERED, StudyState.CLOSED)
+    if _is_past(connection, study_key, revision, past) and not unfinished(
+        connection, study_key, revision, ("worklist",)
+    ):
         destroy(connection, study_key, KeyClass.ENVELOPE)
         connection.execute(delete(envelope).where(envelope.c.study_key == study_key))
 
 
 def destroy_clean(connection: Connection, study_key: str, revision: int) -> None:
     """Shred the study's clean objects and key images, unless it was reopened."""
-    if still_delivered(connection, study_key, revision):
+    if _is_past(connection, study_key, revision, (StudyState.DELIVERED, StudyState.CLOSED)):
         destroy(connection, study_key, KeyClass.CLEAN)
         connection.execute(update(instance).where(instance.c.study_key == study_key).values(kept=False))
         connection.execute(update(finding).where(finding.c.study_key == study_key).values(sealed_key_image=None))

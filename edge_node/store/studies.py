@@ -84,7 +84,7 @@ def get(connection: Connection, study_key: str) -> Row[tuple[object, ...]]:
 
 
 def advance(connection: Connection, study_key: str, revision: int, state: StudyState, at: float) -> bool:
-    """Move the study on, unless a newer revision was opened meanwhile (then False)."""
+    """Move the study on, unless a newer revision was opened meanwhile (then False); only what was delivered closes."""
     stamp = {
         StudyState.TRIAGED: "triaged_at",
         StudyState.DELIVERED: "delivered_at",
@@ -95,7 +95,9 @@ def advance(connection: Connection, study_key: str, revision: int, state: StudyS
         .where(
             study.c.study_key == study_key,
             study.c.revision == revision,
-            study.c.state != StudyState.RECEIVING,
+            study.c.state == StudyState.DELIVERED
+            if state is StudyState.CLOSED
+            else study.c.state != StudyState.RECEIVING,
         )
         .values(state=state, **({stamp: at} if stamp else {}))
     )

@@ -12,7 +12,7 @@ from edge_node import pipeline
 from edge_node.domain.errors import Quarantine, Retry, Stop
 from edge_node.domain.study import Deidentified, StudyState, TaskState
 from edge_node.pipeline import Bench, Done, Targets
-from edge_node.store import studies
+from edge_node.store import retention, studies
 from edge_node.store.tables import audit, study, task
 from edge_node.store.tasks import Task
 from tests.unit.store.conftest import Store
@@ -98,6 +98,34 @@ def test_nothing_is_purged_while_a_delivery_waits_for_a_human(settled_study: Sto
     with store.database.read() as connection:
         dead = connection.execute(select(task.c.code).where(task.c.state == TaskState.DEAD)).scalars().all()
     assert dead == ["worklist.rejected"]
+
+
+def test_identity_goes_when_the_write_back_is_done_even_while_the_trainer_is_away(settled_study: Store) -> None:
+    store = settled_study
+    work_off(store, "triage")
+    work_off(store, "worklist")
+
+    def shred(task: Task) -> Done:
+        return Done("purge.envelope", commit=lambda c: retention.destroy_identity(c, task.study_key, task.revision))
+
+    assert work_off(store, "purge", shred, target="envelope") == 1
+    with pytest.raises(Quarantine, match=r"vault\.destroyed"):
+        store.vault.open(KEY)
+    assert state_of(store) == StudyState.TRIAGED
+    assert store.clean.study(KEY).objects[0].read()
+    work_off(store, "forward")
+    assert state_of(store) == StudyState.DELIVERED
+    work_off(store, "purge", target="clean")
+    assert state_of(store) == StudyState.CLOSED
+
+
+def test_identity_stays_while_a_writer_waits_for_a_human(settled_study: Store) -> None:
+    store = settled_study
+    work_off(store, "triage")
+    work_off(store, "worklist", target="ups")
+    with store.database.write() as connection:
+        retention.destroy_identity(connection, KEY, 1)
+    assert store.vault.open(KEY)[0]
 
 
 def test_an_unexpected_error_is_tried_again_and_then_held_for_a_human(settled_study: Store) -> None:
