@@ -106,7 +106,7 @@ def test_a_pacs_that_is_down_delays_its_own_delivery_and_nothing_else(
     assert {(w["step"], w["target"]) for w in waiting} >= {("worklist", "ups")}
     with ToyPacs(store=tmp_path / "second", port=port) as second:
         study_key = node.ask("study", "list")[0]["study"]
-        node.run("study", "retry", study_key)
+        node.run("study", "retry", study_key, check=False)  # it may just be trying by itself
         [row] = node.wait_for_state("DELIVERED")
         assert len(second.workitems) == 1
         purges = [w for w in node.ask("study", "show", row["study"])["work"] if w["step"] == "purge"]

@@ -184,7 +184,8 @@ def test_japanese_names_survive_in_the_envelope_and_nowhere_else() -> None:
         ({}, ""),
         ({"BurnedInAnnotation": "YES"}, "burned-in-annotation"),
         ({"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]}, "screen-save"),
-        ({"ImageType": ["DERIVED", "PRIMARY"]}, "derived-image"),
+        ({"ImageType": ["DERIVED", "PRIMARY"]}, ""),
+        ({"ImageType": ["DERIVED", "SECONDARY", "MPR"]}, "derived-image"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.7"}, "secondary-capture"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.6.1"}, "ultrasound"),
         ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.12.1"}, "other-class"),
@@ -197,7 +198,7 @@ def test_what_hints_at_text_in_the_pixels_is_named(changes: dict[str, object], r
 
 
 @pytest.mark.parametrize(
-    ("said", "priority"), [("STAT", "STAT"), ("HIGH", "STAT"), ("MEDIUM", "URGENT"), ("LOW", "ROUTINE")]
+    ("said", "priority"), [("STAT", "STAT"), ("HIGH", "URGENT"), ("MEDIUM", "URGENT"), ("LOW", "ROUTINE")]
 )
 def test_the_priority_of_the_order_is_read(said: str, priority: str) -> None:
     assert clean(ct(RequestedProcedurePriority=said))[0].order_priority == priority

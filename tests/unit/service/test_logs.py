@@ -147,7 +147,10 @@ def test_an_exception_names_the_lines_of_our_own_code_and_no_others() -> None:
     assert [frame.split(":")[0] for frame in frames] == ["edge_node/config/secrets.py"]
 
 
-def test_what_a_library_says_is_replaced_by_the_place_it_says_it_at(lines: Lines) -> None:
+def test_what_a_library_says_is_replaced_by_the_place_it_says_it_at(
+    lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("pynetdicom"), "propagate", True)  # the write-back room mutes it
     logging.getLogger("pynetdicom.service-c").error("C-STORE of %s failed", NAME)
     logging.getLogger("somebody.else").info(NAME)
     first, second = lines.read()
