@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 import time
@@ -13,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.integration.needed_tools import missing, need
 
 _ORTHANC = "/usr/sbin/Orthanc"
 _DICOMWEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
@@ -42,8 +41,9 @@ class Orthanc:
         modalities: Mapping[str, Any] | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
-        if shutil.which(_ORTHANC) is None or not Path(_DICOMWEB).exists():
-            pytest.skip("Orthanc with its DICOMweb plugin is not installed")
+        need("Orthanc")
+        if not Path(_DICOMWEB).exists():
+            missing("Orthanc's DICOMweb plugin")
         self.ae_title = ae_title
         self.http_port, self.dicom_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.http_port}"

@@ -20,6 +20,7 @@ from edge_node.domain.study import IdentifiedInstance
 from edge_node.receive.scp import StorageSCP
 from edge_node.receive.workers import WorkerPool
 from edge_node.store.intake import Receipt, Received
+from tests.integration.needed_tools import need
 
 CT = str(get_testdata_file("CT_small.dcm"))
 JPEG = str(get_testdata_file("JPEG2000.dcm"))
@@ -45,7 +46,7 @@ class Door:
     def dcmtk(
         self, tool: str, *words: str, called: str = "EDGENODE", calling: str = "CT1"
     ) -> subprocess.CompletedProcess:
-        command = [f"/usr/bin/{tool}", "-v", "-aet", calling, "-aec", called, "127.0.0.1", str(self.scp.port), *words]
+        command = [need(tool), "-v", "-aet", calling, "-aec", called, "127.0.0.1", str(self.scp.port), *words]
         return subprocess.run(command, capture_output=True, text=True, timeout=30, env=QUICK, check=False)
 
 
@@ -78,7 +79,7 @@ def test_an_instance_arrives_with_the_bytes_that_were_sent(door: Callable[..., D
 
 def test_a_compressed_instance_is_taken_in_the_syntax_it_is_sent_in(door: Callable[..., Door]) -> None:
     one = door()
-    command = ["/usr/bin/dcmsend", "--no-uid-checks", "-aec", "EDGENODE", "127.0.0.1", str(one.scp.port), JPEG]
+    command = [need("dcmsend"), "--no-uid-checks", "-aec", "EDGENODE", "127.0.0.1", str(one.scp.port), JPEG]
     subprocess.run(command, capture_output=True, timeout=30, env=QUICK, check=False)
     assert [i.transfer_syntax for i in one.received] == ["1.2.840.10008.1.2.4.91"]
 

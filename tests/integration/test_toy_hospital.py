@@ -31,11 +31,22 @@ from edge_node.service.dimse import (
     UnifiedProcedureStepWatch,
 )
 from edge_node.service.sender import send_study
+from tests.integration.needed_tools import missing, need
 from tests.unit.demo.workitems import lock, workitem
 
 COMMIT_INSTANCE = "1.2.840.10008.1.20.1.1"
-needs_dcmtk = pytest.mark.skipif(not Path("/usr/bin/storescu").exists(), reason="DCMTK is not installed")
-needs_orthanc = pytest.mark.skipif(not (find_orthanc() and find_dicomweb()), reason="Orthanc is not installed")
+
+
+@pytest.fixture
+def needs_dcmtk() -> None:
+    need("storescu")
+
+
+@pytest.fixture
+def needs_orthanc() -> None:
+    need("Orthanc")
+    if not (find_orthanc() and find_dicomweb()):
+        missing("Orthanc's DICOMweb plugin")
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +66,14 @@ def _peer(pacs: ToyPacs) -> Peer:
 
 def _dcmtk(tool: str, pacs: ToyPacs, *arguments: str) -> str:
     done = subprocess.run(
-        [f"/usr/bin/{tool}", "-v", "-aec", pacs.ae_title, *arguments],
+        [need(tool), "-v", "-aec", pacs.ae_title, *arguments],
         capture_output=True, timeout=60, env={**os.environ, "TCP_NODELAY": "1"}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return (done.stdout + done.stderr).decode("utf-8")
 
 
-@needs_dcmtk
+@pytest.mark.usefixtures("needs_dcmtk")
 def test_dcmtk_echoes_stores_and_finds(pacs: ToyPacs, studies: list[DemoStudy]) -> None:
     address = ("127.0.0.1", str(pacs.port))
     assert "Success" in _dcmtk("echoscu", pacs, *address)
@@ -76,7 +87,7 @@ def test_dcmtk_echoes_stores_and_finds(pacs: ToyPacs, studies: list[DemoStudy]) 
     assert f"[{len(studies[0].files)}" in found
 
 
-@needs_dcmtk
+@pytest.mark.usefixtures("needs_dcmtk")
 def test_a_query_level_that_does_not_exist_is_refused_by_name(pacs: ToyPacs) -> None:
     _dcmtk("findscu", pacs, "-S", "-k", "QueryRetrieveLevel=PATIENT", "-k", "PatientID", "127.0.0.1", str(pacs.port))
     assert pacs.log[-1]["status"] == "DATA_SET_MISMATCH"
@@ -377,7 +388,7 @@ def test_requests_that_are_no_stow_are_refused_and_the_trainer_lives_on(
         assert _stow(trainer, [raw], **allowed).status_code == 200
 
 
-@needs_orthanc
+@pytest.mark.usefixtures("needs_orthanc")
 def test_orthanc_plays_the_archive_with_accents_intact(tmp_path: Path, studies: list[DemoStudy]) -> None:
     with LocalOrthanc(tmp_path, modalities={"CT_ROOM1": ("127.0.0.1", 1)}) as orthanc:
         peer = Peer(orthanc.ae_title, "127.0.0.1", orthanc.dicom_port)
