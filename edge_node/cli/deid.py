@@ -10,12 +10,14 @@ import typer
 from rich.text import Text
 
 from edge_node import __version__
+from edge_node.cli import deid_folder
 from edge_node.cli.console import emit, say, table
 from edge_node.cli.context import Invocation
 from edge_node.domain.errors import Stop
 from edge_node.domain.status import ExitCode
 
 app = typer.Typer(help="De-identification: prove a recipe, show what it does.", no_args_is_help=True)
+deid_folder.register(app)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 
@@ -50,7 +52,8 @@ def try_recipe(
     """
     from edge_node.config.secrets import load_key
     from edge_node.deid import Deidentifier
-    from edge_node.deid.report import changes, instance_from_file
+    from edge_node.deid.part10 import instance_from_file
+    from edge_node.deid.report import changes
     from edge_node.service.node import recipe_path
 
     call: Invocation = ctx.obj

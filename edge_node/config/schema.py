@@ -98,7 +98,7 @@ class Settle(Section):
 class Deid(Section):
     """De-identification on entry."""
 
-    recipe: Path | None = Field(default=None, description="The site's deid recipe; default: the shipped basic.deid.")
+    recipe: Path | None = Field(default=None, description="The site's deid recipe; default: the shipped default.deid.")
     quarantine_days: float = Field(
         default=14, gt=0, description="What could not be de-identified is destroyed after this."
     )

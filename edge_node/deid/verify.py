@@ -94,10 +94,17 @@ class _Seen:
     encoding: str
 
 
-def verify(source: bytes, transfer_syntax: str, part10: bytes, kept: frozenset[int]) -> None:
+def verify(
+    source: bytes,
+    transfer_syntax: str,
+    part10: bytes,
+    kept: frozenset[int],
+    kept_private: frozenset[tuple[int, str, int]] = frozenset(),
+) -> None:
     """Compare an object as received (data set without Part 10 header) with the clean Part 10 object.
 
-    `kept` are attributes that the recipe keeps on purpose. Raises Quarantine: ``deid.unverifiable`` (either cannot be
+    `kept` are attributes that the recipe keeps on purpose, `kept_private` private ones as (group, creator, offset).
+    Raises Quarantine: ``deid.unverifiable`` (either cannot be
     read), ``deid.residual-identifier``, ``deid.residual-date``, ``deid.residual-uid``, ``deid.residual-private``,
     ``deid.pixel-data`` (the samples are not what was received).
     """
@@ -118,7 +125,7 @@ def verify(source: bytes, transfer_syntax: str, part10: bytes, kept: frozenset[i
             hint="edge-node study show",
         ) from None
     _same_pixels(pixels, samples)
-    _structure(now)
+    _structure(now, kept_private)
     _dates(was, now, kept)
     _uids(was, [*now, *meta], kept)
     _identifiers(was, [*now, *meta], kept)
@@ -230,9 +237,18 @@ def _same_streams(before: bytes, after: bytes) -> bool:
     return [m.group() for m in scans.finditer(before)] == [m.group() for m in scans.finditer(after)]
 
 
-def _structure(now: list[_Seen]) -> None:
+def _structure(now: list[_Seen], kept_private: frozenset[tuple[int, str, int]]) -> None:
+    creators = {s.path: s.value.decode("latin-1").strip(" \0") for s in now if s.tag >> 16 & 1 and s.tag & 0xFFFF < 0x100}
+    allowed = {(group, creator) for group, creator, _ in kept_private}
     for seen in now:
-        if any(step >> 16 & 1 for step in seen.path) or seen.vr == "UN" or seen.tag >> 24 in (0x50, 0x60):
+        if seen.tag >> 16 & 1 and len(seen.path) % 2 and not any(step >> 16 & 1 for step in seen.path[:-1:2]):
+            group, number = seen.tag >> 16, seen.tag & 0xFFFF
+            if seen.path in creators and (group, creators[seen.path]) in allowed:
+                continue
+            creator = creators.get((*seen.path[:-1], group << 16 | number >> 8), "")
+            if (group, creator, number & 0xFF) in kept_private and seen.vr != "UN":
+                continue
+        if any(step >> 16 & 1 for step in seen.path[::2]) or seen.vr == "UN" or seen.tag >> 24 in (0x50, 0x60):
             _residual("deid.residual-private", "a private, unknown, curve or overlay element", seen.tag)
 
 
@@ -252,6 +268,10 @@ def _uids(was: list[_Seen], now: list[_Seen], kept: frozenset[int]) -> None:
                 bare = uid.strip(" \0")
                 if len(bare) > 3 and not bare.startswith("1.2.840.10008."):
                     old[bare] = seen.tag
+    for seen in was:  # kept under one tag on purpose: kept wherever it refers to the same thing
+        if seen.vr == "UI" and seen.tag in kept:
+            for uid in seen.value.decode("latin-1").split("\\"):
+                old.pop(uid.strip(" \0"), None)
     for seen in now:
         if seen.tag in _CLASS_UIDS or seen.vr not in _STRINGS:
             continue

@@ -15,7 +15,8 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from edge_node import __version__
 from edge_node.config.schema import Config
-from edge_node.deid.report import changes, instance_from_file
+from edge_node.deid.part10 import instance_from_file
+from edge_node.deid.report import changes
 from edge_node.demo.orthanc import LocalOrthanc
 from edge_node.demo.pacs import ToyPacs
 from edge_node.demo.pictures import png_from_dicom, png_from_rgb
@@ -337,7 +338,7 @@ def _deid_view(run: Run, config: Config, rows: tuple[StudyRow, ...]) -> DeidView
     count = Counter(change.action for change in found)
     shown = [c for c in found if c.action in ("removed", "replaced", "added")][: SHOWN_ATTRIBUTES - 12]
     shown += [c for c in found if c.action == "kept"][:12]
-    detail_recipe = node.config.deid.recipe.name if node.config.deid.recipe else "basic.deid"
+    detail_recipe = node.config.deid.recipe.name if node.config.deid.recipe else "default.deid"
     return DeidView(
         study=number,
         recipe=detail_recipe,

@@ -36,8 +36,8 @@ def shipped(*parts: str) -> Path:
 
 
 def recipe_path(config: Config) -> Path:
-    """The site's recipe, or the shipped basic one."""
-    return config.deid.recipe or shipped("recipes", "basic.deid")
+    """The site's recipe, or the shipped default one."""
+    return config.deid.recipe or shipped("recipes", "default.deid")
 
 
 def models_path(config: Config) -> Path:

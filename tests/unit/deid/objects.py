@@ -15,7 +15,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 from edge_node.deid import Deidentifier
 from edge_node.domain.study import DeidentifiedInstance, IdentifiedInstance
 
-RECIPE = Path(__file__).parents[3] / "configs" / "recipes" / "basic.deid"
+RECIPE = Path(__file__).parents[3] / "configs" / "recipes" / "default.deid"
 KEY = bytes(range(32))
 CT = "1.2.840.10008.5.1.4.1.1.2"
 DEIDENTIFIER = Deidentifier(RECIPE, KEY, version="0.1.0")
