@@ -11,30 +11,87 @@ from rich.text import Text
 
 from edge_node import __version__
 from edge_node.cli import deid_folder
-from edge_node.cli.console import emit, say, table
+from edge_node.cli.console import emit, print_data, say, table
 from edge_node.cli.context import Invocation
 from edge_node.domain.errors import Stop
 from edge_node.domain.status import ExitCode
 
 app = typer.Typer(help="De-identification: prove a recipe, show what it does.", no_args_is_help=True)
 deid_folder.register(app)
+_FEW = 12  # doubts about the whole file that are worth a line each
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 
 @app.command()
-def lint(ctx: typer.Context, recipe: Annotated[Path | None, typer.Argument()] = None, json: Json = False) -> None:
-    """Read a recipe as the node would; every line it would not obey is an error with file and line."""
-    from edge_node.deid import Deidentifier
+def lint(
+    ctx: typer.Context,
+    recipe: Annotated[Path | None, typer.Argument()] = None,
+    variables: deid_folder.Variables = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Doubts count like errors.")] = False,
+    json: Json = False,
+) -> None:
+    """Say of every line that the node would not obey, and of what no rule speaks of, where it stands and what to write.
+
+    Exit code 0: the recipe can be used; 1: it cannot, or with --strict there is a doubt.
+    """
+    from edge_node.deid.lint import lint as findings_of
+    from edge_node.deid.plan import Plan
+    from edge_node.deid.recipe import load
     from edge_node.service.node import recipe_path
 
     call: Invocation = ctx.obj
     path = recipe or recipe_path(call.load().config)
-    identity = Deidentifier(path, b"\0" * 32, version=__version__).recipe_id
-    emit(
-        {"recipe": identity.name, "sha256": identity.sha256, "valid": True},
-        json=json or call.json,
-        human=lambda: say(f"{path} is valid: recipe {identity.name}, sha256 {identity.sha256}"),
-    )
+    given = deid_folder.variables_of(variables)
+    found = findings_of(path, given)
+    wrong = any(finding.error or strict for finding in found)
+    data: dict[str, object] = {
+        "file": str(path),
+        "valid": not any(finding.error for finding in found),
+        "findings": [
+            {"line": f.line, "kind": "error" if f.error else "doubt", "what": f.what, "instead": f.instead}
+            for f in found
+        ],
+    }
+    if data["valid"]:
+        data |= {"recipe": path.stem, "sha256": Plan(load(path, given), given).sha256}
+
+    def human() -> None:
+        shown = [f for f in found if f.line or f.error]
+        rest = [f for f in found if not f.line and not f.error]
+        rows = [
+            (f"{path}:{f.line}" if f.line else str(path), "error" if f.error else "doubt", f.what, f.instead)
+            for f in [*shown, *(rest if len(rest) <= _FEW else [])]
+        ]
+        if rows:
+            table(("where", "kind", "what", "instead"), rows)
+        if len(rest) > _FEW:
+            say(f"{len(rest)} attributes of Table E.1-1 have no rule: the Basic Profile holds; --json lists them")
+        if data["valid"]:
+            say(f"{path} can be used: recipe {path.stem}, sha256 {data['sha256']}")
+
+    emit(data, json=json or call.json, human=human)
+    raise SystemExit(ExitCode.FOUND_WRONG if wrong else ExitCode.FINE)
+
+
+@app.command("recipe")
+def write_recipe(
+    profile: Annotated[str, typer.Option("--profile", help="basic, default, basic+research or strict.")] = "basic",
+    option: Annotated[
+        list[str] | None, typer.Option("--option", help="An option of PS3.15 E.3 on top; --list names them.")
+    ] = None,
+    show: Annotated[bool, typer.Option("--list", help="List profiles and options.")] = False,
+) -> None:
+    """Write a recipe for a profile and any options from Table E.1-1 to standard output."""
+    from edge_node.deid.profiles import OPTIONS, PROFILES, profile_text, recipe_text
+
+    if show:
+        rows = [(name, "profile", " ".join(options) or "no option") for name, options in PROFILES.items()]
+        table(("name", "kind", "means"), [*rows, *((n, f"option {o.code}", o.title) for n, o in OPTIONS.items())])
+    elif option:
+        profile_text(profile)  # refuses an unknown one
+        print_data(recipe_text([*PROFILES[profile], *option], name="strict" if profile == "strict" else ""))
+    else:
+        print_data(profile_text(profile))
 
 
 @app.command("test")

@@ -24,7 +24,9 @@ Profile = Annotated[
     str | None,
     typer.Option("--profile", help="A shipped profile: alone, or as what the recipe stands on where it says nothing."),
 ]
-KeyFile = Annotated[Path | None, typer.Option("--key-file", help="File with the key of the pseudonyms; default: the node's.")]
+KeyFile = Annotated[
+    Path | None, typer.Option("--key-file", help="File with the key of the pseudonyms; default: the node's.")
+]
 Variables = Annotated[list[str] | None, typer.Option("--var", help="NAME=VALUE for var:NAME in the recipe.")]
 
 

@@ -170,8 +170,8 @@ def _explodes(parsed: object, repeated: bool) -> bool:
         elif name == "SUBPATTERN":
             if _explodes(argument[3], repeated):
                 return True
-        elif name in ("GROUPREF", "GROUPREF_EXISTS"):
-            return True
-        elif name in ("ASSERT", "ASSERT_NOT") and _explodes(argument[1], repeated):
+        elif name in ("GROUPREF", "GROUPREF_EXISTS") or (
+            name in ("ASSERT", "ASSERT_NOT") and _explodes(argument[1], repeated)
+        ):
             return True
     return False

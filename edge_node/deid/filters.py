@@ -13,8 +13,8 @@ without any line holds every image.
 
 ``Condition(test, field, value)``: `test` is contains, notcontains, equals, notequals, missing, present or empty;
 `field` an attribute's tag, looked for at the top level; `value` an expression (contains, notcontains) or a text, both
-compared without regard to case and outer spaces, "" where the test takes none. Each value of a multi-valued attribute is
-compared by itself; the not-forms are true if no value fits.
+compared without regard to case and outer spaces, "" where the test takes none. Each value of a multi-valued attribute
+is compared by itself; the not-forms are true if no value fits.
 
 ``Box(keep, area, source)``: `keep` False masks the area, True masks everything else. `area` is (left, top, right,
 bottom) in pixels, right and bottom exclusive, ``()`` for the whole image; or `source` is the tag of a sequence
@@ -78,10 +78,7 @@ def _line(line: Line, values: Callable[[int], Sequence[str] | None]) -> bool:
 def _all_of(parts: Sequence[tuple[str, object]], true: Callable[..., bool]) -> bool:
     answer = True
     for operator, part in parts:
-        if operator == "or":
-            answer = answer or true(part)
-        else:
-            answer = answer and true(part)
+        answer = (answer or true(part)) if operator == "or" else (answer and true(part))
     return answer
 
 
@@ -125,9 +122,6 @@ class FilterReader:
         if word == "LABEL":
             self.close()
             self._label, self._number = text[len(word) :].strip() or f"line {number}", number
-            taken = (self._group, self._label)
-            if any((f.group, f.label) == taken for f in self.filters):
-                raise BadField("this label stands twice in this group", instead="another name")
             return
         if not self._label:
             raise BadField("a filter line stands before any LABEL", word, ("LABEL",), instead="LABEL a name")

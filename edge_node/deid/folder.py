@@ -1,4 +1,4 @@
-"""The same de-identification over a folder of files: what is clean is written, what is not is named and left where it is.
+"""The same de-identification over a folder of files: what is clean is written, what is not is named.
 
 Names of files and folders hold identity as often as headers do, so the output is named by pseudonymous UIDs:
 ``STUDY/SERIES/INSTANCE.dcm``.
@@ -36,9 +36,7 @@ class Work:
 
     def engine(self) -> Deidentifier:
         """Raises Stop for a recipe or key that cannot be used."""
-        return Deidentifier(
-            self.recipe, self.key, version=self.version, variables=dict(self.variables), base=self.base
-        )
+        return Deidentifier(self.recipe, self.key, version=self.version, variables=dict(self.variables), base=self.base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +162,7 @@ def _named(outcomes: Iterator[Outcome], target: Path) -> Iterator[Outcome]:
             path = target / place
             path.parent.mkdir(parents=True, exist_ok=True)
             draft.rename(path)
-        yield Outcome(
-            one.source, place, modality=one.modality, risk=one.risk, note=note, sha256=one.sha256
-        )
+        yield Outcome(one.source, place, modality=one.modality, risk=one.risk, note=note, sha256=one.sha256)
 
 
 def _suffix(number: int) -> str:

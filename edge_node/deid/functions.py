@@ -12,7 +12,7 @@ func:keep_sex           M, F or O; else empty
 func:keep_size          metres between 0.1 and 2.6; else removed
 func:keep_weight        kilograms between 0.2 and 450; else removed
 func:code_value         the code if its coding scheme is a public one; else a fixed dummy
-func:code_meaning       the standard's own words for a code of DCM, SCT, UCUM or LN that it knows; else like clean_content
+func:code_meaning       the standard's own words for a code that it lists; else like clean_content
 func:clean_content      cleaned text; UNSPECIFIED if nothing is left, where a value is needed
 var:patient_shift       for JITTER: the same as func:shift_date
 var:patient_pseudonym   the same as func:pseudonym_patient

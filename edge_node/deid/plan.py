@@ -237,7 +237,9 @@ class Plan:
             block = tag & 0xFFFF0000 | (tag >> 8 & 0xFF)
             clean[block] = Element(block, "LO", creator.encode())
 
-    def _by_its_value(self, tag: int, element: Element, scene: Scene, decision: Decision | _Guarded) -> Decision | _Guarded:
+    def _by_its_value(
+        self, tag: int, element: Element, scene: Scene, decision: Decision | _Guarded
+    ) -> Decision | _Guarded:
         if element.vr not in TEXT_VRS or tag in _ALWAYS:
             return decision
         for rule in reversed(self._by_value):

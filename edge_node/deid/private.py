@@ -17,7 +17,7 @@ _STRINGS = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "SH", "ST"
 
 def creator_of(tag: int, node: Node) -> str:
     """The creator that reserved the block of `tag` in its data set; "" if none did."""
-    if not 0x1000 <= tag & 0xFFFF:
+    if not tag & 0xFFFF >= 0x1000:
         return ""
     creator = node.get(tag & 0xFFFF0000 | (tag >> 8 & 0xFF))
     return "" if creator is None or creator.items is not None else creator.value.decode("latin-1").strip(" \0")
@@ -34,7 +34,7 @@ def as_known(element: Element, creator: str, big: bool) -> Element | None:
             vr = private_dictionary_VR(element.tag, creator)
         except KeyError:
             return None
-    if element.items is not None or element.fragments is not None or vr not in _STRINGS and vr not in _WIDTH:
+    if element.items is not None or element.fragments is not None or (vr not in _STRINGS and vr not in _WIDTH):
         return None
     return Element(element.tag, vr, element.value)
 

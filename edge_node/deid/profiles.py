@@ -151,6 +151,11 @@ def recipe_text(options: Collection[str], *, name: str = "") -> str:
     return _Writer([o for o in OPTIONS if o in options], name).text()
 
 
+def line_for(tag: int) -> str:
+    """The Basic Profile's line for one attribute of the table."""
+    return _Writer([], "basic").line(tag, table()[tag])
+
+
 class _Writer:
     def __init__(self, options: list[str], name: str) -> None:
         self.name = name
@@ -165,13 +170,14 @@ class _Writer:
         options = f"with the options {said}." if said else "without options."
         lines = [_HEAD.format(title=self.name or "Generated", options=options, arguments=words or "--profile basic")]
         lines += self._ground()
-        lines += [self._line(tag, row) for tag, row in sorted(table().items()) if 8 <= tag >> 16 < 0xFFF0]
+        lines += [self.line(tag, row) for tag, row in sorted(table().items()) if 8 <= tag >> 16 < 0xFFF0]
         lines.append("\n# Codes: public coding schemes keep their codes, meanings are cleaned.")
         lines.append("REPLACE CodeValue func:code_value\nREPLACE CodeMeaning func:code_meaning")
         lines.append("\n# Coded terms of fixed sets.")
         lines += [f"KEEP {name}" for name in sorted(set(_TERMS) - {"RescaleType"})]
-        lines.append("\n# Technical text that is not in Table E.1-1.")
-        lines += [f"KEEP {name}" for name in sorted(_TECHNICAL)]
+        if not self.strict:
+            lines.append("\n# Technical text that is not in Table E.1-1.")
+            lines += [f"KEEP {name}" for name in sorted(_TECHNICAL)]
         if "retain-safe-private" in self.options:
             lines.append("\n# Private attributes of known makers: numbers and coded terms.")
             lines += [f"KEEP {field}" for field in SAFE_PRIVATE]
@@ -193,7 +199,7 @@ class _Writer:
             lines += [f"BLANK select:VR:{vr}" for vr in ("LO", "LT", "SH", "ST", "UC", "UT")]
         return ["# Attributes that the table does not name.", *lines, ""] if lines else []
 
-    def _line(self, tag: int, row: Row) -> str:
+    def line(self, tag: int, row: Row) -> str:
         field = keyword_for_tag(tag) or wire.tag_name(tag)
         if tag in _SPECIAL:
             return _SPECIAL[tag].format(field)

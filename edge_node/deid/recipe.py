@@ -12,7 +12,8 @@ import hashlib
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as part
 from pathlib import Path
 
 from edge_node.deid.fields import BadField, Field, parse_field, parse_tag
@@ -61,7 +62,7 @@ class Rule:
     field: str
     value: str
     line: int
-    target: Field = field(compare=False)
+    target: Field = part(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ class Recipe:
     text: str
     rules: tuple[Rule, ...]
     lists: dict[str, tuple[str, ...]]
-    values: dict[str, tuple[Source, ...]] = field(default_factory=dict)
+    values: dict[str, tuple[Source, ...]] = part(default_factory=dict)
     filters: tuple[Filter, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
 
@@ -351,7 +352,10 @@ class _Reader:
     def _check_variable(self, name: str, known: tuple[str, ...]) -> None:
         if name not in known:
             raise BadField(
-                f"the variable {name!r} is not defined", "var:" + name, tuple("var:" + v for v in known), f"var:{known[0]}"
+                f"the variable {name!r} is not defined",
+                "var:" + name,
+                tuple("var:" + v for v in known),
+                f"var:{known[0]}",
             )
 
     def _check_deid_function(self, action: str, text: str) -> None:
@@ -404,8 +408,8 @@ def _words(line: str) -> list[str]:
 
 def _split(text: str) -> tuple[str, int]:
     split, shortest = " ", 1
-    for part in (p.strip() for p in text.split(";")):
-        name, _, given = part.partition("=")
+    for word in (w.strip() for w in text.split(";")):
+        name, _, given = word.partition("=")
         bare = given.strip()
         if len(bare) > 1 and bare[0] == bare[-1] and bare[0] in "\"'":
             bare = bare[1:-1]
@@ -413,8 +417,10 @@ def _split(text: str) -> tuple[str, int]:
             split = bare
         elif name.strip() == "minlength" and bare.isdigit():
             shortest = int(bare)
-        elif part:
-            raise BadField("SPLIT takes by=CHARACTER and minlength=NUMBER", name, ("by", "minlength"), "by=^;minlength=3")
+        elif word:
+            raise BadField(
+                "SPLIT takes by=CHARACTER and minlength=NUMBER", name, ("by", "minlength"), "by=^;minlength=3"
+            )
     return split, shortest
 
 

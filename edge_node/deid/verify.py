@@ -144,7 +144,7 @@ def _walk(dataset: Any, encoding: str, path: tuple[int, ...] = ()) -> Iterator[_
         encoding = _encoding(terms.value)
     for tag in dataset.keys():  # noqa: SIM118  iterating a data set would convert its elements
         raw = dataset.get_item(tag)
-        vr = raw.VR or _vr(int(tag))
+        vr = raw.VR or ("private" if int(tag) >> 16 & 1 else _vr(int(tag)))
         if vr == "SQ":
             for index, item in enumerate(dataset[tag].value or ()):
                 yield from _walk(item, encoding, (*path, int(tag), index))
@@ -238,7 +238,9 @@ def _same_streams(before: bytes, after: bytes) -> bool:
 
 
 def _structure(now: list[_Seen], kept_private: frozenset[tuple[int, str, int]]) -> None:
-    creators = {s.path: s.value.decode("latin-1").strip(" \0") for s in now if s.tag >> 16 & 1 and s.tag & 0xFFFF < 0x100}
+    creators = {
+        s.path: s.value.decode("latin-1").strip(" \0") for s in now if s.tag >> 16 & 1 and s.tag & 0xFFFF < 0x100
+    }
     allowed = {(group, creator) for group, creator, _ in kept_private}
     for seen in now:
         if seen.tag >> 16 & 1 and len(seen.path) % 2 and not any(step >> 16 & 1 for step in seen.path[:-1:2]):

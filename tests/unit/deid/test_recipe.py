@@ -9,8 +9,8 @@ import pytest
 from pydicom import dcmread
 
 from edge_node.deid import Deidentifier
-from edge_node.deid.profiles import PROFILES, profile_text
 from edge_node.deid.e1_1 import table
+from edge_node.deid.profiles import PROFILES, profile_text
 from edge_node.deid.recipe import load
 from edge_node.domain.errors import Stop
 from tests.unit.deid.objects import KEY, RECIPE, ct, received
