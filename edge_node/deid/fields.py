@@ -55,7 +55,15 @@ def parse_tag(text: str) -> int | None:
     if match:
         return int(match[1] + match[2], 16)
     tag = tag_for_keyword(text)
-    return None if tag is None else int(tag)
+    return _repeating().get(text) if tag is None else int(tag)
+
+
+@cache
+def _repeating() -> dict[str, int]:
+    """Keywords of curves and overlays, as their first group."""
+    from pydicom._dicom_dict import RepeatersDictionary
+
+    return {entry[4]: int(mask.replace("x", "0"), 16) for mask, entry in RepeatersDictionary.items() if entry[4]}
 
 
 def parse_field(text: str) -> Field:
@@ -123,7 +131,8 @@ def _path(text: str) -> Field:
 def _known_tag(text: str) -> int:
     tag = parse_tag(text)
     if tag is None:
-        raise BadField(f"{text!r} is no attribute of the data dictionary", text, keywords())
+        what = f"{text!r} is no attribute of the data dictionary"
+        raise BadField(what, text, keywords(), 'a keyword, (gggg,eeee), or (gggg,"CREATOR",ee)')
     return tag
 
 

@@ -132,8 +132,6 @@ class FilterReader:
         line = _conditions(text.removeprefix("||").removeprefix("+").strip())
         if operator and self._checks:
             self._checks[-1].append((operator, line))
-        elif operator:
-            raise BadField("there is no line before this one to join", instead=text.lstrip("+| "))
         else:
             self._checks.append([("", line)])
 

@@ -94,7 +94,6 @@ _PATIENT = {
     0x00101030: "REPLACE {} func:keep_weight",
 }
 _CONTENT, _GRAPHICS, _VERIFYING = 0x0040A730, 0x00700001, 0x0040A073
-_TEXTS = (0x0040A160, 0x00700006)  # of report items and of graphics
 # Not in the table, technical, and useless when cleaned to dictionary words. A name of a person in them is still cut.
 _TECHNICAL = _names("""
     Manufacturer ManufacturerModelName SoftwareVersions ConvolutionKernel FilterType SequenceName PulseSequenceName
@@ -170,9 +169,15 @@ class _Writer:
         options = f"with the options {said}." if said else "without options."
         lines = [_HEAD.format(title=self.name or "Generated", options=options, arguments=words or "--profile basic")]
         lines += self._ground()
-        lines += [self.line(tag, row) for tag, row in sorted(table().items()) if 8 <= tag >> 16 < 0xFFF0]
+        own = (0x0040A160, 0x00700006) if {"structured", "graphics"} & self.columns else ()
+        lines += [
+            self.line(tag, row) for tag, row in sorted(table().items()) if 8 <= tag >> 16 < 0xFFF0 and tag not in own
+        ]
         lines.append("\n# Codes: public coding schemes keep their codes, meanings are cleaned.")
         lines.append("REPLACE CodeValue func:code_value\nREPLACE CodeMeaning func:code_meaning")
+        if {"structured", "graphics"} & self.columns:
+            lines.append("\n# Text of report items and of graphics, which may not be empty.")
+            lines.append("REPLACE TextValue func:clean_content\nREPLACE UnformattedTextValue func:clean_content")
         lines.append("\n# Coded terms of fixed sets.")
         lines += [f"KEEP {name}" for name in sorted(set(_TERMS) - {"RescaleType"})]
         if not self.strict:
@@ -205,8 +210,6 @@ class _Writer:
             return _SPECIAL[tag].format(field)
         if tag in _PATIENT and "patient" in self.columns:
             return _PATIENT[tag].format(field)
-        if tag in _TEXTS and {"structured", "graphics"} & self.columns:
-            return f"REPLACE {field} func:clean_content"
         vr = wire.dictionary_vr(tag)[:2]
         asked = {row.options[c] for c in self.columns & row.options.keys()}
         if vr == "SQ":
