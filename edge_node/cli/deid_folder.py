@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -17,6 +18,10 @@ from edge_node.cli.console import emit, say, table
 from edge_node.cli.context import Invocation
 from edge_node.domain.errors import Stop
 from edge_node.domain.status import ExitCode
+
+if TYPE_CHECKING:
+    from edge_node.deid import Deidentifier
+    from edge_node.deid.survey import Survey
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="Recipe; default: the site's.")]
@@ -33,6 +38,8 @@ Variables = Annotated[list[str] | None, typer.Option("--var", help="NAME=VALUE f
 def register(app: typer.Typer) -> None:
     """Add the verbs of this file to `edge-node deid`."""
     app.command()(apply)
+    app.command()(report)
+    app.command()(review)
 
 
 def apply(
@@ -97,6 +104,104 @@ def apply(
 
     emit(data, json=quiet, human=human)
     raise SystemExit(ExitCode.FOUND_WRONG if held else ExitCode.FINE)
+
+
+def report(
+    ctx: typer.Context,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of DICOM files as received.")],
+    out: Annotated[Path, typer.Option("--out", help="The page to write.")] = Path("deid-report.html"),
+    recipe: RecipeFile = None,
+    profile: Profile = None,
+    key_file: KeyFile = None,
+    variables: Variables = None,
+    pictures: Annotated[int, typer.Option("--pictures", min=0, help="Objects to show and to validate.")] = 6,
+) -> None:
+    """Write one self-contained page: what was held back, what left, by attribute, pixels and validity before and after.
+
+    The pictures are of both sides: keep the page where the images may be. Exit code 1 if anything was held back.
+    """
+    from edge_node.deid.page import Sample, page, sample_of
+
+    call: Invocation = ctx.obj
+    engine = engine_of(call, recipe, profile, key_file, variables)
+    samples: list[Sample] = []
+    kinds: Counter[str] = Counter()
+
+    def look(path: Path, part10: bytes | None, modality: str) -> None:
+        if part10 is not None and len(samples) < pictures and not kinds[modality]:
+            kinds[modality] += 1
+            samples.append(sample_of(path, part10))
+
+    seen = surveyed(directory, engine, quiet=call.json, look=look)
+    identity = engine.recipe_id
+    out.write_text(
+        page(seen, samples, recipe=identity.name, sha256=identity.sha256, claims=engine.claims), encoding="utf-8"
+    )
+    say(f"{out}: {seen.clean} of {seen.files} clean, {len(seen.held)} held back")
+    raise SystemExit(ExitCode.FOUND_WRONG if seen.held else ExitCode.FINE)
+
+
+def review(
+    ctx: typer.Context,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `deid apply` has written.")],
+    most: Annotated[int, typer.Option("--most", min=1, help="Values shown of one attribute.")] = 20,
+    json: Json = False,
+) -> None:
+    """List the distinct values of every text that clean objects hold, with counts, for a human to look through."""
+    from edge_node.deid import folder, survey
+
+    call: Invocation = ctx.obj
+    paths = [path for path in folder.files_in(directory) if path.suffix == ".dcm"]
+    found = survey.review(paths, directory)
+    rows = [
+        (attribute.name, attribute.kind, count, value)
+        for attribute, values in found.items()
+        for value, count in values.most_common(most)
+    ]
+    emit(
+        [{"attribute": a.name, "class": a.kind, "values": dict(values.most_common())} for a, values in found.items()],
+        json=json or call.json,
+        human=lambda: table(("attribute", "class", "count", "value"), rows, empty="no text in any object"),
+    )
+
+
+def engine_of(
+    call: Invocation, recipe: Path | None, profile: str | None, key_file: Path | None, variables: list[str] | None
+) -> Deidentifier:
+    """An engine for looking: with the key given, the node's key, or if there is none a throw-away key."""
+    from edge_node.deid import Deidentifier
+
+    path, base = which_recipe(call, recipe, profile)
+    try:
+        key = key_of(call, key_file)
+    except Stop:
+        if key_file is not None:
+            raise
+        key = os.urandom(32)
+    return Deidentifier(path, key, version=__version__, variables=variables_of(variables), base=base)
+
+
+def surveyed(
+    directory: Path,
+    engine: Deidentifier,
+    *,
+    quiet: bool,
+    look: Callable[[Path, bytes | None, str], None] = lambda _path, _part10, _modality: None,
+) -> Survey:
+    """Survey a folder (or one file) under a progress bar. `look(path, clean bytes or None, class of object)`."""
+    from edge_node.deid import folder
+    from edge_node.deid.survey import Survey, survey
+
+    paths = [directory] if directory.is_file() else folder.files_in(directory)
+    seen = Survey()
+    with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:
+        task = progress.add_task("looking", total=len(paths))
+        root = directory.parent if directory.is_file() else directory
+        for path, part10, seen in survey(paths, root, engine):
+            newest = next(reversed(seen.modalities), "") if part10 is not None else ""
+            look(path, part10, newest)
+            progress.advance(task)
+    return seen
 
 
 def which_recipe(call: Invocation, recipe: Path | None, profile: str | None) -> tuple[Path, Path | None]:

@@ -55,6 +55,11 @@ class Deidentifier:
         self._pseudonyms = Pseudonyms(self._site_key)
         self.recipe_id = RecipeId(recipe.stem, self._plan.sha256)
 
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """Codes of CID 7050 that clean objects carry."""
+        return self._plan.claims
+
     def deidentify(self, instance: IdentifiedInstance) -> Deidentified:
         """De-identify and verify one instance, in memory; equal input gives equal bytes.
 

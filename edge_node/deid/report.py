@@ -1,6 +1,6 @@
 """What de-identification did to one object, attribute by attribute, for people who must be able to check it.
 
-Holds values of both sides: for `edge-node deid test` on test data and for the demo, never for logs or the ledger.
+Holds values of both sides: for `edge-node deid diff` on test data and for the demo, never for logs or the ledger.
 """
 
 from __future__ import annotations
