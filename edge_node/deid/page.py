@@ -34,7 +34,7 @@ _STYLE = """
 color:#1b1f24}
 h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}table{border-collapse:collapse;width:100%}
 td,th{padding:.25rem .6rem;border-bottom:1px solid #e3e6ea;text-align:left;vertical-align:top}th{font-weight:600}
-td.n{text-align:right;font-variant-numeric:tabular-nums}.z{color:#b8bec6}.bad{color:#a4161a}.good{color:#1b6e3c}
+td{overflow-wrap:anywhere}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums}.z{color:#b8bec6}.bad{color:#a4161a}.good{color:#1b6e3c}
 .cards{display:flex;gap:1rem;flex-wrap:wrap;margin:1rem 0}
 .card{border:1px solid #d5d9de;border-radius:.5rem;padding:.6rem 1rem}
 .card b{display:block;font-size:1.5rem}figure{display:inline-block;margin:.5rem 1rem .5rem 0}figcaption{color:#57606a}
@@ -192,5 +192,6 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
             return f"<td class='n{'' if value else ' z'}'>{value}"
         return f"<td>{value}"
 
-    top = "".join(f"<th>{name}" for name in head)
+    counted = (*ACTIONS, "objects")
+    top = "".join(f"<th class=n>{name}" if name in counted else f"<th>{name}" for name in head)
     return f"<table><tr>{top}" + "".join("<tr>" + "".join(map(cell, row)) for row in rows) + "</table>"
