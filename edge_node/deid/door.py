@@ -15,7 +15,7 @@ from edge_node.deid.pseudonym import Pseudonyms, patient_key, study_key_of
 from edge_node.deid.recipe import CODE_MEANINGS, Recipe, combine, load
 from edge_node.deid.risk import pixel_risk
 from edge_node.deid.scene import ISSUER, PATIENT_ID, STUDY_UID, set_scene
-from edge_node.deid.wire import Element, Malformed, Node, Syntax
+from edge_node.deid.wire import PIXEL_DATA, Element, Malformed, Node, Syntax
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Stop
 from edge_node.domain.study import Deidentified, DeidentifiedInstance, IdentifiedInstance, RecipeId
 
@@ -52,6 +52,7 @@ class Deidentifier:
         loaded = load(recipe, variables or ())
         self.recipe = combine(load(base, variables or ()), loaded) if base is not None else loaded
         self._plan = Plan(self.recipe, variables)
+        self._claimed = Element(0x00120064, "SQ", items=[_code(value) for value in self._plan.claims])
         self._pseudonyms = Pseudonyms(self._site_key)
         self.recipe_id = RecipeId(recipe.stem, self._plan.sha256)
 
@@ -112,6 +113,7 @@ class Deidentifier:
         part10 = self._part10(clean, syntax, sop_class, uids[2], instance.transfer_syntax)
         verify.verify(instance.dataset, instance.transfer_syntax, part10, kept, self._plan.kept_private)
         charset = scene.charset
+        sha256 = hashlib.sha256(part10).hexdigest()
         patient, issuer = (charset.text(source[tag].value) if tag in source else "" for tag in (PATIENT_ID, ISSUER))
         return Deidentified(
             instance=DeidentifiedInstance(
@@ -128,11 +130,19 @@ class Deidentifier:
                 patient_key=patient_key(self._site_key, patient, issuer),
                 order_priority=order_priority(source),
                 recipe=self.recipe_id,
-                sha256=hashlib.sha256(part10).hexdigest(),
+                sha256=sha256,
             ),
             identity=envelope_of(source, syntax.big),
-            source_digest=self._pseudonyms.digest(instance.transfer_syntax.encode(), instance.dataset),
+            source_digest=self._source_digest(instance, source, sha256),
         )
+
+    def _source_digest(self, instance: IdentifiedInstance, source: Node, sha256: str) -> str:
+        """Keyed hash of what was received: the header as it came, and the pixels by the hash of the clean object, which
+        holds them bit for bit. Hashing the pixels once is what this is for."""
+        pixels = source.get(PIXEL_DATA)
+        size = 0 if pixels is None else len(pixels.value) + sum(map(len, pixels.fragments or ()))
+        header = instance.dataset[: len(instance.dataset) - size]
+        return self._pseudonyms.digest(instance.transfer_syntax.encode(), header, sha256.encode())
 
     def _say_what_was_done(self, clean: Node) -> None:
         """(0012,0062..64) and (0028,0303) (PS3.15 E.1.1); (0028,0301) is not ours to say before pixels were checked."""
@@ -144,7 +154,7 @@ class Deidentifier:
             clean[tag] = Element(tag, vr, text.encode())
         clean.pop(0x00120064, None)
         if self._plan.claims:
-            clean[0x00120064] = Element(0x00120064, "SQ", items=[_code(value) for value in self._plan.claims])
+            clean[0x00120064] = self._claimed
 
     def _part10(self, clean: Node, syntax: Syntax, sop_class: str, sop_uid: str, transfer_syntax: str) -> bytes:
         """PS3.10 file: empty preamble and a file meta group that says nothing of the sender."""
@@ -158,7 +168,7 @@ class Deidentifier:
         }
         group = wire.encode(meta, Syntax())
         length = wire.encode({0x00020000: Element(0x00020000, "UL", struct.pack("<L", len(group)))}, Syntax())
-        return b"".join((bytes(128), b"DICM", length, group, wire.encode(clean, syntax)))
+        return b"".join((bytes(128), b"DICM", length, group, *wire.encode_parts(clean, syntax)))
 
 
 def _code(value: str) -> Node:

@@ -216,6 +216,9 @@ class _Writer:
         self.long = struct.Struct(order + "HH2s2xL").pack
 
     def node(self, node: Node) -> bytes:
+        return b"".join(self.parts(node))
+
+    def parts(self, node: Node) -> list[bytes]:
         parts: list[bytes] = []
         for tag in sorted(node):
             element = node[tag]
@@ -235,7 +238,7 @@ class _Writer:
                 length = len(value)
             parts.append(self.header(tag, element.vr, length))
             parts.append(value)
-        return b"".join(parts)
+        return parts
 
     def header(self, tag: int, vr: str, length: int) -> bytes:
         if self.implicit:
@@ -249,12 +252,17 @@ class _Writer:
 
 def encode(node: Node, syntax: Syntax) -> bytes:
     """Write a data set: tags ascending, defined lengths, even values. Deterministic."""
-    plain = _Writer(syntax).node(node)
+    return b"".join(encode_parts(node, syntax))
+
+
+def encode_parts(node: Node, syntax: Syntax) -> list[bytes]:
+    """Like `encode`, in pieces: who joins them with more copies large values once."""
     if not syntax.deflated:
-        return plain
+        return _Writer(syntax).parts(node)
+    plain = _Writer(syntax).node(node)
     engine = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     packed = engine.compress(plain) + engine.flush()
-    return packed + b"\0" * (len(packed) & 1)
+    return [packed + b"\0" * (len(packed) & 1)]
 
 
 def uint(node: Node, tag: int, syntax: Syntax) -> int | None:
