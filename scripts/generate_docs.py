@@ -39,7 +39,7 @@ def _name(uid: str) -> str:
 
 def _fate(uid: str) -> str:
     try:
-        refuse_object(uid)
+        refuse_object(uid, structured=True)
     except Quarantine:
         return "quarantine"
     return "de-identified"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 from edge_node.deid import bitstream, harden, verify, wire
 from edge_node.deid.identity import envelope_of, order_priority
+from edge_node.deid.method import CODE_MEANINGS
 from edge_node.deid.plan import Plan
 from edge_node.deid.pseudonym import Pseudonyms, patient_key, study_key_of
-from edge_node.deid.recipe import CODE_MEANINGS, load
+from edge_node.deid.recipe import Recipe, combine, load
 from edge_node.deid.risk import pixel_risk
 from edge_node.deid.scene import ISSUER, PATIENT_ID, STUDY_UID, set_scene
-from edge_node.deid.wire import Element, Malformed, Node, Syntax
+from edge_node.deid.wire import PIXEL_DATA, Element, Malformed, Node, Syntax
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Stop
 from edge_node.domain.study import Deidentified, DeidentifiedInstance, IdentifiedInstance, RecipeId
 
@@ -27,20 +29,38 @@ _UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 class Deidentifier:
     """One recipe and one site key, ready for many instances. Built once a process; calls may run in parallel.
 
-    `site_key` has at least 16 bytes; `version` is the product's version, which (0012,0063) of clean objects names.
+    `site_key` has at least 16 bytes; `version` is the product's version, which (0012,0063) of clean objects names;
+    `variables` are what ``var:`` stands for in the recipe; `base` is a recipe that `recipe` stands on (`combine`).
     Raises Stop("deid.recipe-invalid") with file and line, Stop("deid.site-key") for a key that is too short.
     """
 
+    recipe: Recipe
     recipe_id: RecipeId
 
-    def __init__(self, recipe: Path, site_key: bytes, *, version: str) -> None:
+    def __init__(
+        self,
+        recipe: Path,
+        site_key: bytes,
+        *,
+        version: str,
+        variables: Mapping[str, str] | None = None,
+        base: Path | None = None,
+    ) -> None:
         if len(site_key) < 16:
             raise Stop("deid.site-key", "the site key is shorter than 16 bytes", hint="edge-node init")
         self._site_key = bytes(site_key)
         self._version = version
-        self._plan = Plan(load(recipe))
+        loaded = load(recipe, variables or ())
+        self.recipe = combine(load(base, variables or ()), loaded) if base is not None else loaded
+        self._plan = Plan(self.recipe, variables)
+        self._claimed = Element(0x00120064, "SQ", items=[_code(value) for value in self._plan.claims])
         self._pseudonyms = Pseudonyms(self._site_key)
         self.recipe_id = RecipeId(recipe.stem, self._plan.sha256)
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """Codes of CID 7050 that clean objects carry."""
+        return self._plan.claims
 
     def deidentify(self, instance: IdentifiedInstance) -> Deidentified:
         """De-identify and verify one instance, in memory; equal input gives equal bytes.
@@ -79,18 +99,22 @@ class Deidentifier:
                 "SOP Class or Instance UID of the data set are not those of the C-STORE request (PS3.4 B.2.2)",
                 hint="check the sender",
             )
-        harden.refuse_object(sop_class)
+        harden.refuse_object(sop_class, structured=self._plan.structured)
         scene = set_scene(source, self._pseudonyms)
+        scene.big = syntax.big
         clean = self._plan.scrub(source, scene)
         bitstream.clean_pixels(source, clean, syntax, instance.transfer_syntax)
         self._say_what_was_done(clean)
-        uids = [self._pseudonyms.uid(old) for old in (study, series, sop)]
+        kept = self._plan.kept
+        named = ((STUDY_UID, study), (SERIES_UID, series), (SOP_UID, sop))
+        uids = [old if tag in kept else self._pseudonyms.uid(old) for tag, old in named]
         for tag, uid in zip((STUDY_UID, SERIES_UID, SOP_UID), uids, strict=True):
             clean[tag] = Element(tag, "UI", uid.encode())
         clean[SOP_CLASS] = Element(SOP_CLASS, "UI", sop_class.encode())
         part10 = self._part10(clean, syntax, sop_class, uids[2], instance.transfer_syntax)
-        verify.verify(instance.dataset, instance.transfer_syntax, part10, self._plan.kept)
+        verify.verify(instance.dataset, instance.transfer_syntax, part10, kept, self._plan.kept_private)
         charset = scene.charset
+        sha256 = hashlib.sha256(part10).hexdigest()
         patient, issuer = (charset.text(source[tag].value) if tag in source else "" for tag in (PATIENT_ID, ISSUER))
         return Deidentified(
             instance=DeidentifiedInstance(
@@ -107,11 +131,19 @@ class Deidentifier:
                 patient_key=patient_key(self._site_key, patient, issuer),
                 order_priority=order_priority(source),
                 recipe=self.recipe_id,
-                sha256=hashlib.sha256(part10).hexdigest(),
+                sha256=sha256,
             ),
             identity=envelope_of(source, syntax.big),
-            source_digest=self._pseudonyms.digest(instance.transfer_syntax.encode(), instance.dataset),
+            source_digest=self._source_digest(instance, source, sha256),
         )
+
+    def _source_digest(self, instance: IdentifiedInstance, source: Node, sha256: str) -> str:
+        """Keyed hash of what was received: the header as it came, and the pixels by the hash of the clean object, which
+        holds them bit for bit. Hashing the pixels once is what this is for."""
+        pixels = source.get(PIXEL_DATA)
+        size = 0 if pixels is None else len(pixels.value) + sum(map(len, pixels.fragments or ()))
+        header = instance.dataset[: len(instance.dataset) - size]
+        return self._pseudonyms.digest(instance.transfer_syntax.encode(), header, sha256.encode())
 
     def _say_what_was_done(self, clean: Node) -> None:
         """(0012,0062..64) and (0028,0303) (PS3.15 E.1.1); (0028,0301) is not ours to say before pixels were checked."""
@@ -123,9 +155,7 @@ class Deidentifier:
             clean[tag] = Element(tag, vr, text.encode())
         clean.pop(0x00120064, None)
         if self._plan.claims:
-            clean[0x00120064] = Element(0x00120064, "SQ", items=[_code(value) for value in self._plan.claims])
-        for element in self._plan.added:
-            clean[element.tag] = element
+            clean[0x00120064] = self._claimed
 
     def _part10(self, clean: Node, syntax: Syntax, sop_class: str, sop_uid: str, transfer_syntax: str) -> bytes:
         """PS3.10 file: empty preamble and a file meta group that says nothing of the sender."""
@@ -139,7 +169,7 @@ class Deidentifier:
         }
         group = wire.encode(meta, Syntax())
         length = wire.encode({0x00020000: Element(0x00020000, "UL", struct.pack("<L", len(group)))}, Syntax())
-        return b"".join((bytes(128), b"DICM", length, group, wire.encode(clean, syntax)))
+        return b"".join((bytes(128), b"DICM", length, group, *wire.encode_parts(clean, syntax)))
 
 
 def _code(value: str) -> Node:

@@ -12,9 +12,15 @@ func:keep_sex           M, F or O; else empty
 func:keep_size          metres between 0.1 and 2.6; else removed
 func:keep_weight        kilograms between 0.2 and 450; else removed
 func:code_value         the code if its coding scheme is a public one; else a fixed dummy
-func:code_meaning       cleaned text; UNSPECIFIED if nothing is left, since a code needs a meaning
+func:code_meaning       the standard's own words for a code that it lists; else like clean_content
+func:clean_content      cleaned text; UNSPECIFIED if nothing is left, where a value is needed
 var:patient_shift       for JITTER: the same as func:shift_date
+var:patient_pseudonym   the same as func:pseudonym_patient
+var:recipe_name         the recipe's file name without suffix
 ======================  ==============================================================================================
+
+Conditions, for ``REMOVE FIELD func:…`` (`PREDICATES`): ``is_name``, the text says a word of a person's name of this
+object; ``has_digits``, it holds three digits in a row.
 """
 
 from __future__ import annotations
@@ -23,12 +29,14 @@ import re
 from collections.abc import Callable
 
 from edge_node.deid import wire
+from edge_node.deid.codes import meaning_of
 from edge_node.deid.dates import shift_da, shift_dt
 from edge_node.deid.scene import Scene
 from edge_node.deid.vocabulary import clean_text as clean
 from edge_node.deid.wire import Element
 
 Function = Callable[[Element, Scene], bytes | None]
+Predicate = Callable[[Element, Scene], bool]
 
 CODE_STRING = re.compile(rb"[A-Z0-9_ ]{0,16}(?:\\[A-Z0-9_ ]{0,16})*")  # CS (PS3.5 6.2)
 _DUMMY = {"AE": b"ANON", "AS": b"000Y", "CS": b"ANON", "DA": b"19000101", "DS": b"0", "DT": b"19000101000000"}
@@ -70,6 +78,11 @@ def shift_date(element: Element, scene: Scene) -> bytes | None:
         return element.value if re.fullmatch(r"[\d.:\\ -]*", text) else b""
     shift = shift_da if kind == "DA" else shift_dt
     return "\\".join(shift(part, scene.shift_days) for part in text.split("\\")).encode("latin-1") if text else b""
+
+
+def shift_private(element: Element, scene: Scene) -> bytes | None:
+    """Like `shift_date`; a time stays, and what is no date goes."""
+    return shift_date(element, scene) or None
 
 
 def clean_text(element: Element, scene: Scene) -> bytes | None:
@@ -122,6 +135,11 @@ def code_value(element: Element, scene: Scene) -> bytes | None:
 
 
 def code_meaning(element: Element, scene: Scene) -> bytes | None:
+    known = meaning_of(wire.ascii_text(scene.node, 0x00080102), wire.ascii_text(scene.node, 0x00080100))
+    return known.encode() if known else clean_content(element, scene)
+
+
+def clean_content(element: Element, scene: Scene) -> bytes | None:
     return clean_text(element, scene) or b"UNSPECIFIED"
 
 
@@ -145,6 +163,42 @@ def keep_technical(element: Element, scene: Scene) -> bytes | None:
     return element.value
 
 
+def jitter(days: int) -> Function:
+    """A function that shifts by `days`, whoever the patient is."""
+
+    def shifted(element: Element, scene: Scene) -> bytes | None:
+        patient, scene.shift_days = scene.shift_days, days
+        try:
+            return shift_date(element, scene)
+        finally:
+            scene.shift_days = patient
+
+    return shifted
+
+
+def deid_function(text: str) -> Function:
+    """What ``deid_func:`` means here: `text` is name and options. All but jitter give keyed, stable values."""
+    name, _, options = text.partition(" ")
+    if name == "jitter":
+        given = {key: int(number) for key, _, number in (pair.partition("=") for pair in options.split())}
+        return jitter(given.get("days", 0 if "years" in given else 1) + 365 * given.get("years", 0))
+    return _pseudonym
+
+
+def _pseudonym(element: Element, scene: Scene) -> bytes | None:
+    uid = element.vr == "UI" or wire.dictionary_vr(element.tag) == "UI"
+    return pseudonym_uid(element, scene) if uid else pseudonym_id(element, scene)
+
+
+def _is_name(element: Element, scene: Scene) -> bool:
+    return not scene.names.isdisjoint(re.findall(r"[^\W_]+", scene.text(element).lower()))
+
+
+def _has_digits(element: Element, scene: Scene) -> bool:
+    return re.search(r"\d{3}", scene.text(element)) is not None
+
+
+PREDICATES: dict[str, Predicate] = {"is_name": _is_name, "has_digits": _has_digits}
 FUNCTIONS: dict[str, Function] = {
     f.__name__: f
     for f in (
@@ -160,5 +214,6 @@ FUNCTIONS: dict[str, Function] = {
         keep_weight,
         code_value,
         code_meaning,
+        clean_content,
     )
 }

@@ -17,7 +17,7 @@ from edge_node.domain.errors import Quarantine
 # Icon image, documents; MAC, signatures and encrypted copies of what was removed; attributes replaced earlier.
 # fmt: off
 _REFUSED = frozenset([
-    0x00880200, 0x00420011, 0x0040A730, 0x4FFE0001, 0x04000500, 0x04000510, 0x04000520, 0x04000550, 0x04000561,
+    0x00880200, 0x00420011, 0x4FFE0001, 0x04000500, 0x04000510, 0x04000520, 0x04000550, 0x04000561,
     0x04000600, 0x04020010,
 ])
 # fmt: on
@@ -42,25 +42,34 @@ _STRINGS = _TEXT | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "PN", "TM", "UI", 
 _NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"})
 _BINARY = frozenset({"OB", "OW", "OF", "OD", "OL", "OV"})
 _NUMERIC_STRING = re.compile(rb"[0-9+\-.eE \\]*")
-# SR documents and encapsulated documents say identity in running text; audio says it aloud.
+_REPORTS = "1.2.840.10008.5.1.4.1.1.88."
+# What stands for "replace by a dummy" in sequences that are content, not description: without a rule they go.
+_CONTENT = frozenset([0x0040A730, 0x00700001])
+# Encapsulated documents say identity in running text; audio says it aloud.
 _UNSUPPORTED = (
-    "1.2.840.10008.5.1.4.1.1.88.",
     "1.2.840.10008.5.1.4.1.1.104.",
     "1.2.840.10008.5.1.4.1.1.9.4.",
     "1.2.840.10008.1.3.10",
 )
 
 
-def refuse_object(sop_class: str) -> None:
+def refuse_object(sop_class: str, *, structured: bool) -> None:
     """Raise Quarantine("deid.unsupported-content") for classes whose content is a document, not an image.
 
-    A document inside an image (content sequence, encapsulated document) is refused as an element.
+    `structured`: the recipe keeps ContentSequence, so that reports are cleaned item by item (PS3.15 E.3.9). A document
+    inside an image is refused as an element.
     """
     if sop_class.startswith(_UNSUPPORTED):
         raise Quarantine(
             "deid.unsupported-content",
-            "structured reports, encapsulated documents, audio and directories cannot be de-identified yet",
+            "encapsulated documents, audio and directories are withheld: what they say cannot be cleaned",
             hint="edge-node study show",
+        )
+    if sop_class.startswith(_REPORTS) and not structured:
+        raise Quarantine(
+            "deid.unsupported-content",
+            "the recipe has no rule that keeps the content of structured reports, so they are withheld",
+            hint="KEEP ContentSequence, or the option clean-structured-content",
         )
 
 
@@ -103,6 +112,8 @@ def default_action(tag: int, vr: str) -> str | Function:
     unseen.
     """
     row = table().get(tag)
+    if tag in _CONTENT:
+        return "remove"
     if row is not None:
         return basic_action(row.basic, vr, "modified-dates" in row.options)
     known = wire.dictionary_vr(tag)

@@ -1,26 +1,21 @@
 """What de-identification did to one object, attribute by attribute, for people who must be able to check it.
 
-Holds values of both sides: for `edge-node deid test` on test data and for the demo, never for logs or the ledger.
+Holds values of both sides: for `edge-node deid diff` on test data and for the demo, never for logs or the ledger.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
-from pathlib import Path
 
 from pydicom import config as pydicom_config
 from pydicom import dcmread
 from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from pydicom.multival import MultiValue
-from pydicom.uid import UID
 
-from edge_node.domain.errors import Quarantine
+from edge_node.deid.part10 import part10_of
 from edge_node.domain.study import IdentifiedInstance
 
 LONGEST = 64  # characters of a value shown
@@ -37,47 +32,6 @@ class Change:
     action: str
     before: str = field(repr=False)
     after: str = field(repr=False)
-
-
-def instance_from_file(path: Path) -> IdentifiedInstance:
-    """The object of a DICOM file (PS3.10) as if it had been received. Raises Quarantine("deid.not-dicom")."""
-    try:
-        data = path.read_bytes()
-        ds = dcmread(BytesIO(data), stop_before_pixels=True)
-        meta = ds.file_meta
-        start = _data_set_start(data)
-        return IdentifiedInstance(
-            dataset=data[start:],
-            transfer_syntax=str(meta.TransferSyntaxUID),
-            sop_class=str(ds.SOPClassUID),
-            sop_instance=str(ds.SOPInstanceUID),
-            calling_ae="FILE",
-            called_ae="EDGENODE",
-            peer="",
-            received_at=time.time(),
-        )
-    except OSError as error:
-        raise Quarantine("deid.not-readable", f"{path}: {error.strerror}") from None
-    except Exception:  # whatever pydicom says may quote a value
-        raise Quarantine("deid.not-dicom", f"{path} is not a DICOM file with SOP class and instance") from None
-
-
-def _data_set_start(data: bytes) -> int:
-    """Offset of the data set behind preamble, prefix and file meta (group length, PS3.10 7.1)."""
-    length = int.from_bytes(data[140:144], "little")
-    return 144 + length
-
-
-def part10_of(instance: IdentifiedInstance) -> bytes:
-    """The received data set as a DICOM file in memory, for readers that need one."""
-    meta = Dataset()
-    meta.add_new(0x00020010, "UI", UID(instance.transfer_syntax))
-    out = DicomBytesIO()
-    out.is_little_endian, out.is_implicit_VR = True, False
-    write_dataset(out, meta)
-    body: bytes = out.getvalue()
-    head = b"\x02\x00\x00\x00UL\x04\x00" + len(body).to_bytes(4, "little")
-    return b"\0" * 128 + b"DICM" + head + body + instance.dataset
 
 
 def changes(before: IdentifiedInstance, after_part10: bytes) -> list[Change]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edge_node.deid import wire
 from edge_node.deid.charset import Charset
@@ -31,6 +31,9 @@ class Scene:
     charset: Charset
     node: Node
     depth: int = 0
+    big: bool = False  # binary values are big endian
+    path: tuple[tuple[int, int], ...] = ()  # sequences around `node` with item numbers; only if a rule asks
+    values: dict[str, frozenset[str]] = field(default_factory=dict)  # %values lists, lower case
 
     def text(self, element: Element) -> str:
         """The decoded value."""

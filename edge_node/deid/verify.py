@@ -1,33 +1,25 @@
 """The independent check before anything is kept: does the clean object still say who it was?
 
-Shares no code with the plan: it reads both objects with pydicom, collects by its own list what identifies in the object
-as received, and looks for it in everything but the pixels of the object as made. A hit means Quarantine, and the
-message names the attribute that came through, never its value. Elements are read raw, because pydicom's conversion
-warns with values in its text.
+Shares no code with the plan: it reads both objects with a reader of its own (`witness`), collects by its own list what
+identifies in the object as received, and looks for it in everything but the pixels of the object as made. A hit means
+Quarantine, and the message names the attribute that came through, never its value.
 """
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
+import struct
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Any, NoReturn
+from functools import cache
+from typing import NoReturn
 
 import numpy as np
-from pydicom import dcmread
-from pydicom.charset import python_encoding
-from pydicom.datadict import dictionary_VR, keyword_for_tag
-from pydicom.filereader import read_dataset
+from pydicom.datadict import keyword_for_tag
 
+from edge_node.deid.witness import Seen as _Seen
+from edge_node.deid.witness import Unreadable, vr_of, witness, witness_file
 from edge_node.domain.errors import Quarantine
-
-# pydicom warns and logs with values in its text ("Unknown encoding …"); whatever it has to say, we judge ourselves.
-warnings.filterwarnings("ignore", module=r"pydicom\.")
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 _PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
 # Values that name one person, order or device: the whole value must be gone.
@@ -85,96 +77,63 @@ class _Needle:
     person: bool
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    path: tuple[int, ...]
-    tag: int
-    vr: str
-    value: bytes
-    encoding: str
-
-
-def verify(source: bytes, transfer_syntax: str, part10: bytes, kept: frozenset[int]) -> None:
+def verify(
+    source: bytes,
+    transfer_syntax: str,
+    part10: bytes,
+    kept: frozenset[int],
+    kept_private: frozenset[tuple[int, str, int]] = frozenset(),
+) -> None:
     """Compare an object as received (data set without Part 10 header) with the clean Part 10 object.
 
-    `kept` are attributes that the recipe keeps on purpose. Raises Quarantine: ``deid.unverifiable`` (either cannot be
+    `kept` are attributes that the recipe keeps on purpose, `kept_private` private ones as (group, creator, offset).
+    Raises Quarantine: ``deid.unverifiable`` (either cannot be
     read), ``deid.residual-identifier``, ``deid.residual-date``, ``deid.residual-uid``, ``deid.residual-private``,
     ``deid.pixel-data`` (the samples are not what was received).
     """
+    implicit, big = transfer_syntax == "1.2.840.10008.1.2", transfer_syntax == "1.2.840.10008.1.2.2"
     try:
         if transfer_syntax == "1.2.840.10008.1.2.1.99":
             source = zlib.decompress(source, -zlib.MAX_WBITS)
-        little = transfer_syntax != "1.2.840.10008.1.2.2"
-        before = read_dataset(BytesIO(source), transfer_syntax == "1.2.840.10008.1.2", little)
-        after = dcmread(BytesIO(part10))
-        meta = list(_walk(after.file_meta, ""))
-        was, now = list(_walk(before, "")), list(_walk(after, ""))
-        pixels = [(_bytes_of(before, tag), _bytes_of(after, tag)) for tag in _PIXELS]
-        samples = _sample_bytes(after)
-    except Exception:  # whatever the reader stumbles over is the same answer
+            end = 144 + int.from_bytes(part10[140:144], "little")
+            part10 = part10[:end] + zlib.decompress(part10[end:], -zlib.MAX_WBITS)
+        was = witness(source, implicit=implicit, big=big)
+        meta, now = witness_file(part10, implicit=implicit, big=big)
+        pixels = [(_bytes_of(was, tag), _bytes_of(now, tag)) for tag in _PIXELS]
+        samples = _sample_bytes(now, big)
+    except (Unreadable, ValueError, struct.error, zlib.error, RecursionError):
         raise Quarantine(
             "deid.unverifiable",
             "the object before or after de-identification cannot be read",
             hint="edge-node study show",
         ) from None
+    was = [seen for seen in was if seen.tag not in _PIXELS]
+    now = [seen for seen in now if seen.tag not in _PIXELS]
     _same_pixels(pixels, samples)
-    _structure(now)
+    _structure(now, kept_private)
     _dates(was, now, kept)
     _uids(was, [*now, *meta], kept)
     _identifiers(was, [*now, *meta], kept)
 
 
+@cache
+def _name_of(tag: int) -> str:
+    return str(keyword_for_tag(tag))
+
+
+def _keyword(tag: int) -> str:
+    return _name_of(tag) if not tag >> 16 & 1 else ""
+
+
 def _residual(code: str, attribute: str, where: int) -> NoReturn:
-    place = keyword_for_tag(where) or (f"({where >> 16:04X},{where & 0xFFFF:04X})" if where else "a binary value")
+    place = _keyword(where) or (f"({where >> 16:04X},{where & 0xFFFF:04X})" if where else "a binary value")
     raise Quarantine(
         code, f"{attribute} of the received object is still in {place} of the clean one", hint="edge-node deid lint"
     )
 
 
-def _walk(dataset: Any, encoding: str, path: tuple[int, ...] = ()) -> Iterator[_Seen]:
-    terms = dataset.get_item(0x00080005) if 0x00080005 in dataset else None
-    if terms is not None:
-        encoding = _encoding(terms.value)
-    for tag in dataset.keys():  # noqa: SIM118  iterating a data set would convert its elements
-        raw = dataset.get_item(tag)
-        vr = raw.VR or _vr(int(tag))
-        if vr == "SQ":
-            for index, item in enumerate(dataset[tag].value or ()):
-                yield from _walk(item, encoding, (*path, int(tag), index))
-        elif int(tag) not in _PIXELS:
-            value = raw.value
-            if isinstance(value, bytes):
-                yield _Seen((*path, int(tag)), int(tag), vr, value, encoding)
-            elif value is not None:  # pydicom has converted it (character set, file meta)
-                text = value if isinstance(value, str) else "\\".join(map(str, value)) if _many(value) else str(value)
-                yield _Seen((*path, int(tag)), int(tag), vr, text.encode(), "utf-8")
-
-
-def _many(value: Any) -> bool:
-    return hasattr(value, "__iter__")
-
-
-def _vr(tag: int) -> str:
-    try:
-        return str(dictionary_VR(tag))[:2]
-    except KeyError:
-        return "UN"
-
-
-def _encoding(terms: Any) -> str:
-    text = (
-        terms.decode("latin-1")
-        if isinstance(terms, bytes)
-        else terms
-        if isinstance(terms, str)
-        else "\\".join(terms or ())
-    )
-    names = [python_encoding.get(term.strip(" \0"), "") for term in text.split("\\")]
-    return next((str(name) for name in reversed(names) if name), "latin-1")
-
-
-def _bytes_of(dataset: Any, tag: int) -> bytes | None:
-    return bytes(dataset.get_item(tag).value or b"") if tag in dataset else None
+def _bytes_of(seen: list[_Seen], tag: int) -> bytes | None:
+    return next((one.value for one in reversed(seen) if one.path == (tag,)), None)
 
 
 def _text(seen: _Seen) -> str:
@@ -184,15 +143,20 @@ def _text(seen: _Seen) -> str:
         return seen.value.decode("latin-1")
 
 
-def _sample_bytes(dataset: Any) -> int:
+def _sample_bytes(seen: list[_Seen], big: bool) -> int:
     """How many bytes native pixel data has at least; 0 for an object without pixels."""
-    if "Rows" not in dataset or "BitsAllocated" not in dataset:
+    top = {one.tag: one.value for one in seen if len(one.path) == 1 and one.tag >> 16 == 0x0028}
+    if 0x00280010 not in top or 0x00280100 not in top:
         return 0
-    frames = int(dataset.NumberOfFrames or 1) if "NumberOfFrames" in dataset else 1
-    samples = int(dataset.SamplesPerPixel) if "SamplesPerPixel" in dataset else 1
-    if samples == 3 and dataset.get_item("PhotometricInterpretation").value.strip() == b"YBR_FULL_422":
+
+    def number(tag: int, otherwise: int) -> int:
+        return int.from_bytes(top[tag][:2], "big" if big else "little") if top.get(tag) else otherwise
+
+    frames = int(top.get(0x00280008, b"").strip(b" \0") or 1)
+    samples = number(0x00280002, 1)
+    if samples == 3 and top.get(0x00280004, b"").strip(b" \0") == b"YBR_FULL_422":
         samples = 2
-    return int(dataset.Rows) * int(dataset.Columns) * samples * frames * int(dataset.BitsAllocated) // 8
+    return number(0x00280010, 0) * number(0x00280011, 0) * samples * frames * number(0x00280100, 0) // 8
 
 
 def _same_pixels(pairs: list[tuple[bytes | None, bytes | None]], samples: int) -> None:
@@ -230,9 +194,20 @@ def _same_streams(before: bytes, after: bytes) -> bool:
     return [m.group() for m in scans.finditer(before)] == [m.group() for m in scans.finditer(after)]
 
 
-def _structure(now: list[_Seen]) -> None:
-    for seen in now:
-        if any(step >> 16 & 1 for step in seen.path) or seen.vr == "UN" or seen.tag >> 24 in (0x50, 0x60):
+def _structure(now: list[_Seen], kept_private: frozenset[tuple[int, str, int]]) -> None:
+    odd = [s for s in now if s.tag >> 16 & 1 or s.vr == "UN" or s.tag >> 24 in (0x50, 0x60) or len(s.path) > 1]
+    reserving = [s for s in odd if s.tag >> 16 & 1 and s.tag & 0xFFFF < 0x100]
+    creators = {s.path: s.value.decode("latin-1").strip(" \0") for s in reserving}
+    allowed = {(group, creator) for group, creator, _ in kept_private}
+    for seen in odd:
+        if seen.tag >> 16 & 1 and len(seen.path) % 2 and not any(step >> 16 & 1 for step in seen.path[:-1:2]):
+            group, number = seen.tag >> 16, seen.tag & 0xFFFF
+            if seen.path in creators and (group, creators[seen.path]) in allowed:
+                continue
+            creator = creators.get((*seen.path[:-1], group << 16 | number >> 8), "")
+            if (group, creator, number & 0xFF) in kept_private and seen.vr != "UN":
+                continue
+        if any(step >> 16 & 1 for step in seen.path[::2]) or seen.vr == "UN" or seen.tag >> 24 in (0x50, 0x60):
             _residual("deid.residual-private", "a private, unknown, curve or overlay element", seen.tag)
 
 
@@ -241,7 +216,7 @@ def _dates(was: list[_Seen], now: list[_Seen], kept: frozenset[int]) -> None:
     for seen in now:
         value = seen.value.strip(b" \0")
         if seen.vr in ("DA", "DT") and len(value) >= 8 and seen.tag not in kept and old.get(seen.path) == value:
-            _residual("deid.residual-date", keyword_for_tag(seen.tag), seen.tag)
+            _residual("deid.residual-date", _keyword(seen.tag), seen.tag)
 
 
 def _uids(was: list[_Seen], now: list[_Seen], kept: frozenset[int]) -> None:
@@ -252,12 +227,16 @@ def _uids(was: list[_Seen], now: list[_Seen], kept: frozenset[int]) -> None:
                 bare = uid.strip(" \0")
                 if len(bare) > 3 and not bare.startswith("1.2.840.10008."):
                     old[bare] = seen.tag
+    for seen in was:  # kept under one tag on purpose: kept wherever it refers to the same thing
+        if seen.vr == "UI" and seen.tag in kept:
+            for uid in seen.value.decode("latin-1").split("\\"):
+                old.pop(uid.strip(" \0"), None)
     for seen in now:
         if seen.tag in _CLASS_UIDS or seen.vr not in _STRINGS:
             continue
         for uid in re.findall(r"\d+(?:\.\d+)+", seen.value.decode("latin-1")) if b"." in seen.value else ():
             if uid in old and (seen.vr == "UI" or uid.count(".") > 3):
-                _residual("deid.residual-uid", keyword_for_tag(old[uid]), seen.tag)
+                _residual("deid.residual-uid", _keyword(old[uid]), seen.tag)
 
 
 def _needles(was: list[_Seen], kept: frozenset[int]) -> dict[str, _Needle]:
@@ -265,8 +244,8 @@ def _needles(was: list[_Seen], kept: frozenset[int]) -> dict[str, _Needle]:
     for seen in was:
         if seen.tag in kept or not seen.value or len(seen.value) > 10_240:
             continue
-        name = keyword_for_tag(seen.tag)
-        if seen.vr == "PN" or _vr(seen.tag) == "PN":
+        name = _keyword(seen.tag)
+        if seen.vr == "PN" or vr_of(seen.tag) == "PN":
             for part in re.findall(r"[^\W_]+", _text(seen).lower()):
                 if len(part) >= 3 and part not in _NO_ONE and not (part.isdigit() and len(part) < 4):
                     found.setdefault(part, _Needle(name, part, len(part) >= 5 and not part.isdigit(), True))
@@ -295,7 +274,7 @@ def _identifiers(was: list[_Seen], now: list[_Seen], kept: frozenset[int]) -> No
         for seen in now
         if seen.value
         and seen.tag not in _OURS
-        and not any(step in _OURS for step in seen.path)
+        and (len(seen.path) == 1 or not any(step in _OURS for step in seen.path))
         and seen.tag >> 16 != 0xFFFE
     ]
     said = "\n".join(text for seen, text, _ in places if seen.vr in _SAYS_TEXT)

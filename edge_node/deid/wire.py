@@ -23,6 +23,7 @@ MAX_INFLATED = 4 << 30
 _LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 _SPACED = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT"})
 _SHORT = _SPACED - {"UC", "UR", "UT"} | {"AT", "FD", "FL", "SL", "SS", "UI", "UL", "US"}
+VRS = tuple(sorted(_SHORT | _LONG))
 
 
 class Malformed(Exception):
@@ -73,6 +74,13 @@ def dictionary_vr(tag: int) -> str:
         if len(_vr_cache) < 20_000:  # hostile input must not grow it without end
             _vr_cache[tag] = vr
     return vr
+
+
+def tags_of(vr: str) -> list[int]:
+    """All tags of the data dictionary with this VR."""
+    from pydicom._dicom_dict import DicomDictionary
+
+    return [tag for tag, entry in DicomDictionary.items() if entry[0] == vr]
 
 
 class _Reader:
@@ -208,6 +216,9 @@ class _Writer:
         self.long = struct.Struct(order + "HH2s2xL").pack
 
     def node(self, node: Node) -> bytes:
+        return b"".join(self.parts(node))
+
+    def parts(self, node: Node) -> list[bytes]:
         parts: list[bytes] = []
         for tag in sorted(node):
             element = node[tag]
@@ -227,7 +238,7 @@ class _Writer:
                 length = len(value)
             parts.append(self.header(tag, element.vr, length))
             parts.append(value)
-        return b"".join(parts)
+        return parts
 
     def header(self, tag: int, vr: str, length: int) -> bytes:
         if self.implicit:
@@ -241,12 +252,17 @@ class _Writer:
 
 def encode(node: Node, syntax: Syntax) -> bytes:
     """Write a data set: tags ascending, defined lengths, even values. Deterministic."""
-    plain = _Writer(syntax).node(node)
+    return b"".join(encode_parts(node, syntax))
+
+
+def encode_parts(node: Node, syntax: Syntax) -> list[bytes]:
+    """Like `encode`, in pieces: who joins them with more copies large values once."""
     if not syntax.deflated:
-        return plain
+        return _Writer(syntax).parts(node)
+    plain = _Writer(syntax).node(node)
     engine = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     packed = engine.compress(plain) + engine.flush()
-    return packed + b"\0" * (len(packed) & 1)
+    return [packed + b"\0" * (len(packed) & 1)]
 
 
 def uint(node: Node, tag: int, syntax: Syntax) -> int | None:
@@ -279,6 +295,26 @@ def parse_some(data: bytes, syntax: Syntax) -> Node:
     with contextlib.suppress(Malformed):
         _Reader(data, syntax.big).node(0, len(data), syntax.implicit, False, 0, found)
     return found
+
+
+def group_end(data: bytes, pos: int, group: int, found: Node) -> int:
+    """Read the elements of one group (explicit little endian) from `pos` into `found`; the position after the group.
+
+    Raises Malformed.
+    """
+    reader = _Reader(data, False)
+    while pos + 8 <= len(data) and reader.short(data, pos)[0] == group:
+        vr = data[pos + 4 : pos + 6].decode("latin-1")
+        if vr not in _SHORT and (vr not in _LONG or pos + 12 > len(data)):
+            raise Malformed("an element has no known value representation")
+        size = 8 if vr in _SHORT else 12
+        length = reader.short(data, pos + 6)[0] if size == 8 else reader.long(data, pos + 8)[0]
+        end = pos + size + length
+        if end > len(data):
+            raise Malformed("an element is longer than the data that is left")
+        reader.node(pos, end, False, False, 0, found)
+        pos = end
+    return pos
 
 
 def search_uid(data: bytes, tag: int, syntax: Syntax) -> str:

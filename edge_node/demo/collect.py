@@ -15,7 +15,8 @@ from pydicom.uid import SecondaryCaptureImageStorage
 
 from edge_node import __version__
 from edge_node.config.schema import Config
-from edge_node.deid.report import changes, instance_from_file
+from edge_node.deid.part10 import instance_from_file
+from edge_node.deid.report import changes
 from edge_node.demo.day import Run
 from edge_node.demo.held import held_rows
 from edge_node.demo.orthanc import LocalOrthanc

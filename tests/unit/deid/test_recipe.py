@@ -9,8 +9,8 @@ import pytest
 from pydicom import dcmread
 
 from edge_node.deid import Deidentifier
-from edge_node.deid.basic import recipe_text
 from edge_node.deid.e1_1 import table
+from edge_node.deid.profiles import PROFILES, profile_text
 from edge_node.deid.recipe import load
 from edge_node.domain.errors import Stop
 from tests.unit.deid.objects import KEY, RECIPE, ct, received
@@ -18,12 +18,14 @@ from tests.unit.deid.objects import KEY, RECIPE, ct, received
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_shipped_recipe_is_what_the_table_gives() -> None:
-    assert RECIPE.read_text(encoding="utf-8") == recipe_text()
+@pytest.mark.parametrize("name", PROFILES)
+def test_each_shipped_recipe_is_what_the_table_gives(name: str) -> None:
+    assert (RECIPE.parent / f"{name}.deid").read_text(encoding="utf-8") == profile_text(name)
 
 
-def test_the_shipped_recipe_speaks_of_every_attribute_of_the_table_that_can_stand_in_an_object() -> None:
-    named = {rule.field for rule in load(RECIPE).rules}
+@pytest.mark.parametrize("name", PROFILES)
+def test_each_shipped_recipe_speaks_of_every_attribute_of_the_table_that_can_stand_in_an_object(name: str) -> None:
+    named = {rule.field for rule in load(RECIPE.parent / f"{name}.deid").rules}
     assert {row.name for tag, row in table().items() if 8 <= tag >> 16 < 0xFFF0 and row.name} <= named
 
 
@@ -44,17 +46,18 @@ def test_the_shipped_recipe_speaks_of_every_attribute_of_the_table_that_can_stan
         ("FORMAT dicom\n%header\nREPLACE PatientID O'Brien", 3, "quotation"),
         ("FORMAT dicom\n%header\nREPLACE PatientID func:pseudonym_idd", 3, "did you mean func:pseudonym_id"),
         ("FORMAT dicom\n%header\nREPLACE PatientID deid_func:suuid", 3, "no function"),
-        ("FORMAT dicom\n%header\nREPLACE PatientID var:id", 3, "only variable"),
+        ("FORMAT dicom\n%header\nREPLACE PatientID var:id", 3, "not defined"),
         ("FORMAT dicom\n%header\nJITTER StudyDate 0", 3, "other than 0"),
         ("FORMAT dicom\n%header\nJITTER PatientID 3", 3, "dates and times"),
         ("FORMAT dicom\n%header\nREPLACE Rows 5", 3, "holds text"),
         ("FORMAT dicom\n%header\nREMOVE PatientName\nBLANK (0010,0010)", 4, "already has a rule in line 3"),
         ("FORMAT dicom\n%header\nKEEP (0011,1001)", 3, "private"),
-        ("FORMAT dicom\n%header\nREMOVE RequestAttributesSequence__StudyID", 3, "every depth"),
+        ("FORMAT dicom\n%header\nREMOVE RequestAttributesSequence__StudyIDD", 3, "did you mean StudyID"),
+        ("FORMAT dicom\n%header\nREMOVE PatientName__StudyID", 3, "no sequence"),
         ("FORMAT dicom\n%header\nREMOVE contain:Name", 3, "did you mean contains"),
         ("FORMAT dicom\n%header\nREMOVE contains:(", 3, "regular expression"),
         ("FORMAT dicom\n%header\nREMOVE fields:people", 3, "not defined"),
-        ("FORMAT dicom\n%filter graylist\nLABEL x", 2, "not carried out"),
+        ("FORMAT dicom\n%filter graylist\ncontains Modality CT", 3, "before any LABEL"),
         ("FORMAT dicom\n%heder\nKEEP Modality", 2, "did you mean %header"),
         ("FORMAT dicom\n%header\nADD DeidentificationMethodCodeSequence 113199", 3, "CID 7050"),
         ("FORMAT dicom\n%header", 2, "no rule"),
