@@ -81,7 +81,7 @@ def test_all_clean_is_exit_code_0_and_pixels_may_be_waved_through(source: Path, 
 def test_a_recipe_stands_on_a_profile(source: Path, tmp_path: Path) -> None:
     site = tmp_path / "site.deid"
     site.write_text("FORMAT dicom\n%header\nREPLACE StationName var:room\n")
-    words = ("--recipe", site, "--profile", "basic", "--var", "room=R4", "--key-file", tmp_path / "key", "--jobs", 1)
+    words = ("--recipe", site, "--profile", "strict", "--var", "room=R4", "--key-file", tmp_path / "key", "--jobs", 1)
     run("apply", source, tmp_path / "out", *words)
     ds = dcmread(next((tmp_path / "out").rglob("*.dcm")))
     assert (ds.StationName, ds.StudyDate) == ("R4", "")
@@ -187,7 +187,7 @@ def test_a_recipe_for_any_options_can_be_used(tmp_path: Path) -> None:
     from edge_node.deid.profiles import OPTIONS
 
     for option, meant in OPTIONS.items():
-        code, said, _ = run("recipe", "--profile", "basic", "--option", option)
+        code, said, _ = run("recipe", "--profile", "strict", "--option", option)
         assert code == 0
         path = tmp_path / f"{option}.deid"
         path.write_text(said)
