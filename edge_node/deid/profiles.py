@@ -93,7 +93,8 @@ _PATIENT = {
     0x00101020: "REPLACE {} func:keep_size",
     0x00101030: "REPLACE {} func:keep_weight",
 }
-_CONTENT, _GRAPHICS, _VERIFYING = 0x0040A730, 0x00700001, 0x0040A073
+_CONTENT, _GRAPHICS = 0x0040A730, 0x00700001
+_VERIFYING, _PERFORMED = 0x0040A073, 0x00081111  # required in reports; of UIDs only, once their items are cleaned
 # Not in the table, technical, and useless when cleaned to dictionary words. A name of a person in them is still cut.
 _TECHNICAL = _names("""
     Manufacturer ManufacturerModelName SoftwareVersions ConvolutionKernel FilterType SequenceName PulseSequenceName
@@ -101,6 +102,7 @@ _TECHNICAL = _names("""
     CodingSchemeVersion MappingResourceName PixelSpacingCalibrationDescription AttenuationCorrectionMethod
     ReconstructionMethod ScatterCorrectionMethod AcquisitionMode DigitalImageFormatAcquired StackID TypeOfFilters
     PhosphorType PlateType CollimatorGridName TransducerData ProcessingFunction
+    SegmentAlgorithmName
 """)
 # Coded terms of fixed sets, which a person's name can only equal by chance.
 _TERMS = _names("""
@@ -231,6 +233,6 @@ class _Writer:
     def _sequence(self, tag: int, row: Row, asked: set[str]) -> str:
         if tag in (_CONTENT, _GRAPHICS) and not asked:
             return "REMOVE"
-        if asked or "U" in row.basic or tag == _VERIFYING:
+        if asked or "U" in row.basic or tag in (_VERIFYING, _PERFORMED):
             return "KEEP"  # the items are de-identified like everything else
-        return "REMOVE" if row.basic in ("X", "X/D") else "BLANK"
+        return "REMOVE" if "X" in row.basic else "BLANK"  # an empty sequence is often not allowed

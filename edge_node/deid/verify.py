@@ -211,8 +211,12 @@ def _structure(now: list[_Seen], kept_private: frozenset[tuple[int, str, int]]) 
             _residual("deid.residual-private", "a private, unknown, curve or overlay element", seen.tag)
 
 
+def _sent_as(seen: _Seen) -> str:
+    return vr_of(seen.tag) if seen.vr == "UN" else seen.vr
+
+
 def _dates(was: list[_Seen], now: list[_Seen], kept: frozenset[int]) -> None:
-    old = {s.path: s.value.strip(b" \0") for s in was if s.vr in ("DA", "DT")}
+    old = {s.path: s.value.strip(b" \0") for s in was if _sent_as(s) in ("DA", "DT")}
     for seen in now:
         value = seen.value.strip(b" \0")
         if seen.vr in ("DA", "DT") and len(value) >= 8 and seen.tag not in kept and old.get(seen.path) == value:
@@ -222,7 +226,7 @@ def _dates(was: list[_Seen], now: list[_Seen], kept: frozenset[int]) -> None:
 def _uids(was: list[_Seen], now: list[_Seen], kept: frozenset[int]) -> None:
     old: dict[str, int] = {}
     for seen in was:
-        if seen.vr == "UI" and seen.tag not in _CLASS_UIDS and seen.tag not in kept:
+        if _sent_as(seen) == "UI" and seen.tag not in _CLASS_UIDS and seen.tag not in kept:
             for uid in seen.value.decode("latin-1").split("\\"):
                 bare = uid.strip(" \0")
                 if len(bare) > 3 and not bare.startswith("1.2.840.10008."):

@@ -129,6 +129,10 @@ class _Reader:
                     pos += 12
                 else:
                     raise Malformed(f"{tag_name(tag)} has no known value representation")
+            if vr == "UN" and length <= 0xFFFE and self.little is self:
+                # PS3.5 6.2.2: somebody did not know it, we do: the rules for what it is hold. Sequences stay unknown.
+                known = dictionary_vr(tag)
+                vr = known if known in _SHORT else vr
             if length == UNDEFINED:
                 made, pos = self.undefined(tag, vr, pos, end, implicit, depth)
             elif pos + length > end:
