@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from pydicom.datadict import tag_for_keyword
@@ -99,12 +99,13 @@ def _tag(keyword: str) -> int | None:
     """Tag of a keyword or ``0xggggeeee``; None for a name that no dictionary knows (such an attribute is missing)."""
     if keyword.startswith("0x"):
         return int(keyword, 16)
-    return tag_for_keyword(_MISSPELT.get(keyword, keyword))
+    tag = tag_for_keyword(_MISSPELT.get(keyword, keyword))
+    return None if tag is None else int(tag)
 
 
 def _text(ds: Dataset, tag: int | None) -> str:
-    value = ds[tag].value if tag is not None and tag in ds else None
-    if hasattr(value, "__iter__") and not isinstance(value, (str, bytes)):
+    value: Any = ds[tag].value if tag is not None and tag in ds else None
+    if not isinstance(value, (str, bytes)) and hasattr(value, "__iter__"):
         return "\\".join(str(one) for one in value)
     return "" if value is None else str(value)
 

@@ -170,7 +170,7 @@ class Picture:
             if ceiling <= floor:
                 floor, ceiling = float(one.min()), float(one.max())
             one = (one - floor) * np.float32(255 / max(ceiling - floor, 1e-6))
-        grey = one.clip(0, 255).astype(np.uint8)
+        grey = np.rint(one.clip(0, 255)).astype(np.uint8)
         if self.photometric == "MONOCHROME1":
             grey = 255 - grey
         return np.repeat(grey[:, :, None], 3, axis=2)
