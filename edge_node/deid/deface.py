@@ -20,7 +20,7 @@ from pydicom import dcmread
 from edge_node.deid.pixels import Mask, Picture
 
 FaceMasks = dict[str, Mask]
-Volume = NDArray[np.float32]
+Volume = NDArray[np.int16]  # HU
 
 SHELL_MM, MARGIN_MM = 32.0, 8.0
 # The skull base has gaps: the front of a cavity also holds in the slices above and below it, straight for STRAIGHT_MM,
@@ -85,7 +85,8 @@ def _slice(sop_uid: str, part10: bytes) -> _Slice | None:
         return None
     stored = Picture(part10).plane(0)[:, :, 0]
     z = float(np.cross(row, column) @ position)
-    return _Slice(sop_uid, z, dy, dx, stored.astype(np.float32) * np.float32(slope) + np.float32(intercept))
+    hu = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
+    return _Slice(sop_uid, z, dy, dx, hu.clip(-32768, 32767).astype(np.int16))
 
 
 def _faces(volume: Volume, gap: float, dy: float, dx: float) -> NDArray[np.bool_] | None:

@@ -111,7 +111,7 @@ class _Series:
 
     def judged(self) -> Iterator[Judged]:
         """A judgement for every object that is open."""
-        if self.tools.deface and any(may_show_a_face(one.read()) for one in self.objects[:1]):
+        if self.tools.deface and any(may_show_a_face(one.read()) for one in self.objects):
             self._faces = face_masks((one.sop_uid, one.read()) for one in self.objects)
             self._faceless = False
         risky = [one for one in self.objects if one.pixel_risk not in ("", FACE) and _open(one)]

@@ -17,6 +17,7 @@ from sqlalchemy import select
 from edge_node import pipeline
 from edge_node.deid.boxes import Boxes, load_box_rules
 from edge_node.deid.pixels import Bytes8, Mask
+from edge_node.demo.headct import head_ct
 from edge_node.domain.study import IdentifiedInstance, TaskState
 from edge_node.pipeline import Bench, Targets
 from edge_node.service.pixel_steps import Tools, look_again, pixels_work
@@ -50,8 +51,19 @@ class Stubborn:
         return moving
 
 
-def tools(finder: Any = None, *, boxes: str = "", leave: frozenset[str] = frozenset({"ultrasound"})) -> Tools:
-    return Tools(Boxes([load_box_rules(boxes, "test")]), finder, False, leave)
+def tools(finder: Any = None, *, boxes: str = "", deface: bool = False) -> Tools:
+    return Tools(Boxes([load_box_rules(boxes, "test")]), finder, deface, frozenset({"ultrasound"}))
+
+
+def head(modality: str, slices: slice = slice(None)) -> list[IdentifiedInstance]:
+    """A head of one study and series."""
+    made = []
+    for ds in head_ct(4, None, slices=16, rows=96)[slices]:
+        ds.Modality, ds.BodyPartExamined = modality, "HEAD"
+        ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1." + ("2" if modality == "CT" else "4")
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = "1.2.3.4", "1.2.3.4.5"
+        made.append(received(ds))
+    return made
 
 
 def picture(number: int, sop_class: str = US, *, text: bool = True, noise: bool = False) -> IdentifiedInstance:
@@ -221,3 +233,44 @@ def test_the_old_bytes_are_the_object_until_the_outcome_is_committed(line: Line)
     with line.store.database.write() as connection:
         done.commit(connection)
     assert line.store.clean.study(key).objects[0].sha256 != before.sha256
+
+
+def test_faces_leave_a_head_ct_when_asked_and_only_then(line: Line) -> None:
+    key = line.take(*head("CT"))
+    line.clean(tools(deface=True))
+    objects = line.store.clean.study(key).objects
+    assert {o.pixel_risk for o in objects} == {""}
+    assert {o.pixel_work for o in objects} <= {"defaced", "looked"}
+    assert sum(o.pixel_work == "defaced" for o in objects) >= 8
+    defaced = next(o for o in objects if o.pixel_work == "defaced")
+    codes = [item.CodeValue for item in dcmread(BytesIO(defaced.read())).DeidentificationMethodCodeSequence]
+    assert "113102" in codes
+    assert "113101" not in codes
+
+
+def test_faces_stay_when_nobody_asked(line: Line) -> None:
+    key = line.take(*head("CT"))
+    line.clean(tools())
+    assert {o.pixel_work for o in line.store.clean.study(key).objects} == {"looked"}
+
+
+def test_a_head_that_no_method_applies_to_is_withheld_when_faces_must_go(line: Line) -> None:
+    key = line.take(*head("MR"))
+    line.clean(tools(deface=True))
+    works = {(o.pixel_risk, o.pixel_work) for o in line.store.clean.study(key).objects}
+    assert works == {("face", "held:no-face-method")}
+    with line.store.database.write() as connection:
+        connection.execute(task.update().where(task.c.step == "pixels").values(state=TaskState.READY))
+    line.clean(tools())  # the site changed its mind
+    assert {o.pixel_risk for o in line.store.clean.study(key).objects} == {""}
+
+
+def test_a_slice_that_comes_late_loses_its_face_too(line: Line) -> None:
+    key = line.take(*head("CT", slice(0, 12)))
+    line.clean(tools(deface=True))
+    assert line.take(*head("CT", slice(12, 16))) == key
+    line.clean(tools(deface=True))
+    objects = line.store.clean.study(key).objects
+    assert len(objects) == 16
+    assert {o.pixel_risk for o in objects} == {""}
+    assert "" not in {o.pixel_work for o in objects}
