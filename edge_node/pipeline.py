@@ -57,8 +57,7 @@ STEPS = (
         "reading order untouched; skipped with the reason", ("worklist", "forward"),
     ),
     Step(
-        "worklist", Role.DICOM, "delivery", StudyState.TRIAGED, StudyState.DELIVERED,
-        "retry, then a human", ("purge",),
+        "worklist", Role.DICOM, "delivery", StudyState.TRIAGED, StudyState.DELIVERED, "retry, then a human", ("purge",),
     ),
     Step(
         "forward", Role.FORWARD, "delivery", StudyState.TRIAGED, StudyState.DELIVERED,
@@ -110,8 +109,7 @@ def follow_up(connection: Connection, done: Task, targets: Targets, urgency: int
     step, study = BY_NAME[done.step], (done.study_key, done.revision)
     if step.name == "worklist" and not unfinished(connection, *study, ("worklist",)):
         # Identity serves the write-back alone: its time runs from there, however long the trainer is away.
-        due = time.time() + targets.purge["envelope"]
-        enqueue(connection, *study, "purge", target="envelope", not_before=due)
+        enqueue(connection, *study, "purge", target="envelope", not_before=time.time() + targets.purge["envelope"])
     if step.name == "pixels":
         # The study's state is triage's to change; forwarding waits for both, nothing is delivered before both.
         if unfinished(connection, *study, ("triage",)) or not studies.is_current(connection, *study):
@@ -128,8 +126,7 @@ def _advance(connection: Connection, step: Step, study_key: str, revision: int, 
     now = time.time()
     if not studies.advance(connection, study_key, revision, StudyState(step.gives), now):
         return
-    added = 0
-    waiting = step.name == "triage" and unfinished(connection, study_key, revision, ("pixels",))
+    added, waiting = 0, step.name == "triage" and unfinished(connection, study_key, revision, ("pixels",))
     for name in step.then:
         for target in () if waiting and name == "forward" else targets.of(name):
             due = now + targets.purge[target] if name == "purge" else 0.0

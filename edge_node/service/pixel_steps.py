@@ -87,7 +87,7 @@ def pixels_work(node: Node, tools: Tools) -> pipeline.Work:
         def commit(connection: Connection) -> None:
             store.commit(connection, task.study_key, staged)
             if freed:  # the forwarder may have been here before, and withheld them
-                requeue(connection, task.study_key, step="forward", states=(TaskState.DONE,))
+                requeue(connection, task.study_key, steps=("forward",), states=(TaskState.DONE,))
 
         return Done("pixels.held" if any(w.startswith("held:") for w in told) else "pixels.done", dict(told), commit)
 
@@ -192,6 +192,6 @@ def look_again(node: Node, tools: Tools) -> int:
         keys = [str(key) for key in connection.execute(query).scalars()]
     for key in keys:
         with node.database.write() as connection:
-            requeue(connection, key, step="pixels", states=(TaskState.DONE,))
+            requeue(connection, key, steps=("pixels",), states=(TaskState.DONE,))
             audit.append(connection, node.actor, "pixels.look-again", key)
     return len(keys)

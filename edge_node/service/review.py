@@ -48,7 +48,7 @@ def release_masked(config: Config, study_key: str) -> int:
     waiting = _waiting(node, study_key)
     with node.database.write() as connection:
         count = sum(_release(connection, one) for one in waiting)
-        requeue(connection, study_key, step="forward", states=(TaskState.DONE,))
+        requeue(connection, study_key, steps=("forward",), states=(TaskState.DONE,))
         audit.append(connection, f"{config.node.name}/admin", "pixels.released", study_key, {"instances": count})
     return count
 

@@ -83,7 +83,7 @@ def _dicom(config: Config) -> int:
             hint="another process uses the port, or the address is not ours: `edge-node doctor`",
             exit_code=69,
         ) from None
-    life.thread("write-back", lambda stop: _keep("write-back", _write_back, config, stop))
+    life.thread("write-back", lambda stop: _keep("write-back", "worklist", _write_back, config, stop))
     life.tell(port=scp.port, ae_title=config.receive.ae_title, workers=count)
 
     def drain() -> None:
@@ -120,7 +120,7 @@ def make_intake(config: Config) -> Accept:
     return intake.accept
 
 
-def _keep(name: str, body: Callable[[Config], None], config: Config, stop: threading.Event) -> None:
+def _keep(name: str, step: str, body: Callable[[Config], None], config: Config, stop: threading.Event) -> None:
     """Keep a process of this role alive: CPU-bound work must not share the receiver's or triage's interpreter lock."""
     context = multiprocessing.get_context("spawn")
     while not stop.is_set():
@@ -134,7 +134,7 @@ def _keep(name: str, body: Callable[[Config], None], config: Config, stop: threa
             return
         log.error("process.replaced", process=name, exit_code=child.exitcode)
         if child.exitcode in (77, 78):
-            raise Stop(f"{name}.cannot-start", f"the {name} process stops for its configuration, see the log above")
+            raise Stop(f"{step}.cannot-start", f"the {name} process stops for its configuration, see the log above")
         stop.wait(2.0)
 
 
@@ -178,7 +178,7 @@ def _compute(config: Config) -> int:
         )
         life.tell(models=[model.label for model in triage.models])
     life.thread("triage", bench(node, "triage", triage_work(node, triage), max_age_s=TRIAGE_MAX_AGE_S).run)
-    life.thread("pixels", lambda stop: _keep("pixels", _clean_pixels, config, stop))
+    life.thread("pixels", lambda stop: _keep("pixels", "pixels", _clean_pixels, config, stop))
     life.thread("purge", bench(node, "purge", purge_work(node), max_age_s=NEVER_S).run)
     return life.live([Job("settle", SETTLE_S, lambda: settle_due(node)), Job("tidy", TIDY_S, lambda: tidy(node))])
 

@@ -77,8 +77,8 @@ def test_triage_does_not_wait_for_the_pixels_and_forwarding_does(settled_study: 
     assert work_off(store, "triage") == 1
     assert work_off(store, "worklist", target="evidence") == work_off(store, "worklist", target="ups") == 1
     assert work_off(store, "forward") == 0
-    assert state_of(store) == StudyState.TRIAGED  # nothing is purged before the trainer had its chance
-    assert work_off(store, "purge") == 0
+    assert state_of(store) == StudyState.TRIAGED  # no pixels are purged before the trainer had its chance
+    assert work_off(store, "purge", target="clean") == 0
     assert work_off(store, "pixels") == 1
     assert work_off(store, "forward") == 1
     assert state_of(store) == StudyState.DELIVERED
@@ -158,6 +158,7 @@ def test_identity_goes_when_the_write_back_is_done_even_while_the_trainer_is_awa
         store.vault.open(KEY)
     assert state_of(store) == StudyState.TRIAGED
     assert store.clean.study(KEY).objects[0].read()
+    work_off(store, "pixels")
     work_off(store, "forward")
     assert state_of(store) == StudyState.DELIVERED
     work_off(store, "purge", target="clean")

@@ -11,6 +11,7 @@ from pydicom import dcmread
 from edge_node.deid.deface import face_masks, may_show_a_face
 from edge_node.deid.pixels import CLEAN_VISUAL_FEATURES, Picture
 from edge_node.demo import phantom
+from edge_node.demo.head import skull_depth
 from edge_node.demo.headct import head_ct
 from tests.unit.deid.objects import clean, ct
 
@@ -22,7 +23,7 @@ def brain_of(seed: int) -> np.ndarray:
     rng = np.random.default_rng([seed, 0])
     dy = float(rng.uniform(225, 250)) / ROWS
     grid, _ = phantom._place(rng, SLICES, ROWS, float(rng.uniform(122, 152)) / SLICES, dy)
-    return np.asarray(phantom._skull_depth(rng, grid) > 0)
+    return np.asarray(skull_depth(rng, grid) > 0)
 
 
 def series(seed: int, kind: str | None = None, **more: object) -> list[tuple[str, bytes]]:
