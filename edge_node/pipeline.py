@@ -1,7 +1,7 @@
 """The line: every step, the process it runs in, the state it takes and the state it gives - and the one loop.
 
-    association ─receive─▶ RECEIVING ─settle─▶ SETTLED ─triage─▶ TRIAGED ─┬─worklist─┬─▶ DELIVERED ─purge─▶ CLOSED
-                               ▲                                          └─forward──┘
+    association ─receive─▶ RECEIVING ─settle─▶ SETTLED ─┬─triage─▶ TRIAGED ─┬─worklist─┬─▶ DELIVERED ─purge─▶ CLOSED
+                               ▲                        └─pixels────────────┴─forward──┘
                                └── a late instance reopens the study as its next revision
 
 Each step claims a row, works, and commits its outcome, its audit entry and the rows of the steps after it in one
@@ -45,14 +45,19 @@ STEPS = (
         "receive", Role.DICOM, "instance", "association", StudyState.RECEIVING,
         "cannot be de-identified: sealed quarantine, Success; cannot be kept: a named failure status", ("settle",),
     ),
-    Step("settle", Role.COMPUTE, "study", StudyState.RECEIVING, StudyState.SETTLED, "asked again", ("triage",)),
+    Step(
+        "settle", Role.COMPUTE, "study", StudyState.RECEIVING, StudyState.SETTLED, "asked again", ("triage", "pixels"),
+    ),
+    Step(
+        "pixels", Role.COMPUTE, "study", StudyState.SETTLED, StudyState.SETTLED,
+        "the object stays withheld, with the reason", ("forward",),
+    ),
     Step(
         "triage", Role.COMPUTE, "study", StudyState.SETTLED, StudyState.TRIAGED,
         "reading order untouched; skipped with the reason", ("worklist", "forward"),
     ),
     Step(
-        "worklist", Role.DICOM, "delivery", StudyState.TRIAGED, StudyState.DELIVERED,
-        "retry, then a human", ("purge",),
+        "worklist", Role.DICOM, "delivery", StudyState.TRIAGED, StudyState.DELIVERED, "retry, then a human", ("purge",),
     ),
     Step(
         "forward", Role.FORWARD, "delivery", StudyState.TRIAGED, StudyState.DELIVERED,
@@ -93,7 +98,7 @@ Work = Callable[[Task], Done]
 
 
 def settled(connection: Connection, study_key: str, revision: int, urgency: int) -> None:
-    """Follow-up of `settle`, in its transaction: older revisions' work is void, triage is due."""
+    """Follow-up of `settle`, in its transaction: older revisions' work is void, triage and pixels are due."""
     supersede(connection, study_key, revision)
     for step in BY_NAME["settle"].then:
         enqueue(connection, study_key, revision, step, urgency=urgency)
@@ -101,27 +106,33 @@ def settled(connection: Connection, study_key: str, revision: int, urgency: int)
 
 def follow_up(connection: Connection, done: Task, targets: Targets, urgency: int) -> None:
     """Move the study on after a step and add the work of the next ones; a superseded revision adds nothing."""
-    step = BY_NAME[done.step]
-    if step.name == "worklist" and not unfinished(connection, done.study_key, done.revision, ("worklist",)):
+    step, study = BY_NAME[done.step], (done.study_key, done.revision)
+    if step.name == "worklist" and not unfinished(connection, *study, ("worklist",)):
         # Identity serves the write-back alone: its time runs from there, however long the trainer is away.
-        due = time.time() + targets.purge["envelope"]
-        enqueue(connection, done.study_key, done.revision, "purge", target="envelope", not_before=due)
-    together = DELIVERIES if step.name in DELIVERIES else (step.name,)
-    if not unfinished(connection, done.study_key, done.revision, together):
-        _advance(connection, step, done.study_key, done.revision, targets, urgency)
+        enqueue(connection, *study, "purge", target="envelope", not_before=time.time() + targets.purge["envelope"])
+    if step.name == "pixels":
+        # The study's state is triage's to change; forwarding waits for both, nothing is delivered before both.
+        if unfinished(connection, *study, ("triage",)) or not studies.is_current(connection, *study):
+            return
+        for target in targets.of("forward"):
+            enqueue(connection, *study, "forward", target=target, urgency=urgency)
+        step = BY_NAME["forward"]
+    together = (*DELIVERIES, "pixels") if step.name in DELIVERIES else (step.name,)
+    if not unfinished(connection, *study, together):
+        _advance(connection, step, *study, targets, urgency)
 
 
 def _advance(connection: Connection, step: Step, study_key: str, revision: int, targets: Targets, urgency: int) -> None:
     now = time.time()
     if not studies.advance(connection, study_key, revision, StudyState(step.gives), now):
         return
-    added = 0
+    added, waiting = 0, step.name == "triage" and unfinished(connection, study_key, revision, ("pixels",))
     for name in step.then:
-        for target in targets.of(name):
+        for target in () if waiting and name == "forward" else targets.of(name):
             due = now + targets.purge[target] if name == "purge" else 0.0
             enqueue(connection, study_key, revision, name, target=target, urgency=urgency, not_before=due)
             added += 1
-    if step.name == "triage" and not added:  # a site that neither writes back nor forwards
+    if step.name == "triage" and not added and not waiting:  # a site that neither writes back nor forwards
         _advance(connection, BY_NAME["worklist"], study_key, revision, targets, urgency)
 
 

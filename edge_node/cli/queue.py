@@ -15,7 +15,7 @@ from edge_node.store.database import Database
 
 app = typer.Typer(help="The line's work; pause and resume a step.", invoke_without_command=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
-PAUSABLE = ("triage", "worklist", "forward", "purge")
+PAUSABLE = ("triage", "pixels", "worklist", "forward", "purge")
 
 
 @app.callback()
@@ -43,7 +43,7 @@ def queue(ctx: typer.Context, json: Json = False) -> None:
 
 @app.command()
 def pause(ctx: typer.Context, step: str) -> None:
-    """Take no new work of a step (triage, worklist, forward, purge) until it is resumed."""
+    """Take no new work of a step (triage, pixels, worklist, forward, purge) until it is resumed."""
     _switch(ctx, step, paused=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -138,12 +139,36 @@ def retry(ctx: typer.Context, study: str) -> None:
 
 
 @app.command()
-def release(ctx: typer.Context, item: str, json: Json = False) -> None:
-    """De-identify a quarantined object again (after a recipe change or an update) and let it go its way."""
-    from edge_node.service.release import release_item
+def release(
+    ctx: typer.Context,
+    item: str,
+    pictures: Annotated[
+        Path | None,
+        typer.Option("--pictures", help="Of a study: write its masked images here as PNG, release nothing."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """De-identify a quarantined object again (Q…) and let it go its way; or let a study's masked images leave.
+
+    Look at the masked images first: --pictures writes them to a folder of yours.
+    """
+    from edge_node.service.release import is_quarantined, release_item
+    from edge_node.service.review import release_masked, write_pictures
 
     call: Invocation = ctx.obj
     config = call.load().config
+    if pictures is not None:
+        paths = [str(path) for path in write_pictures(config, item, pictures)]
+        emit({"study": item, "pictures": paths}, json=json or call.json, human=lambda: print_data("\n".join(paths)))
+        return
+    if not is_quarantined(item):
+        count = release_masked(config, item)
+        emit(
+            {"study": item, "released": count},
+            json=json or call.json,
+            human=lambda: say(f"{count} masked images of {item} may leave."),
+        )
+        return
     receipt = release_item(config, item)
     done = {"item": item, "outcome": str(receipt.received), "study": receipt.study_key, "code": receipt.code}
     emit(done, json=json or call.json, human=lambda: say(f"{item}: {receipt.received} as study {receipt.study_key}"))

@@ -102,6 +102,28 @@ class Deid(Section):
     quarantine_days: float = Field(
         default=14, gt=0, description="What could not be de-identified is destroyed after this."
     )
+    vendor_boxes: bool = Field(
+        default=True, description="Black out where vendors burn identity in, as the filters of the deid package say."
+    )
+    pixels_may_leave: list[
+        Literal[
+            "ultrasound",
+            "secondary-capture",
+            "screen-save",
+            "burned-in-annotation",
+            "other-class",
+            "embedded-overlay",
+            "colour-rendering",
+            "derived-image",
+            "image-type-missing",
+        ]
+    ] = Field(
+        default=[],
+        description="Risky images of these kinds may leave once masked and looked at again; others wait for a human.",
+    )
+    deface: bool = Field(
+        default=False, description="Remove faces from head CT, and withhold head series that no method applies to."
+    )
 
 
 class Triage(Section):

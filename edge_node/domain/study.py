@@ -139,7 +139,12 @@ class Deidentified:
 
 @dataclass(frozen=True, slots=True)
 class CleanObject:
-    """A sealed clean object as compute and forward see it. `read()` gives the Part 10 bytes, opened in memory."""
+    """A sealed clean object as compute and forward see it. `read()` gives the Part 10 bytes, opened in memory.
+
+    `pixel_work` is what the pixel step did with it, "" as long as that step did not judge it: ``looked``, ``masked``,
+    ``defaced``, ``masked+defaced``, ``review:…`` (masked, a human decides), ``held:<why>``, or ``unlooked`` for objects
+    from before there was a pixel step.
+    """
 
     sop_uid: str
     series_uid: str
@@ -150,6 +155,7 @@ class CleanObject:
     sha256: str
     pixel_risk: str
     read: Callable[[], bytes] = field(repr=False)
+    pixel_work: str = ""
 
 
 @dataclass(frozen=True, slots=True)

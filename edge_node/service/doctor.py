@@ -44,6 +44,7 @@ def examine(loaded: Loaded) -> Iterator[Check]:
         ("audit chain", _audit),
         ("disk", _disk),
         ("recipe", _recipe),
+        ("pixels", _pixels),
         ("onnxruntime", _runtime),
         ("models", _models),
         ("receiver", _receiver),
@@ -99,6 +100,22 @@ def _recipe(config: Config) -> Check:
     path = recipe_path(config)
     recipe = Deidentifier(path, b"\0" * 32, version=__version__).recipe_id
     return Check("recipe", "ok", f"{recipe.name}, sha256 {recipe.sha256[:16]}…")
+
+
+def _pixels(config: Config) -> Check:
+    from edge_node.deid.text_detector import TextDetector, model_path
+
+    faces = "faces are removed from head CT" if config.deid.deface else "faces stay"
+    path = model_path()
+    if path is None:
+        return Check(
+            "pixels",
+            "warn",
+            f"no text detector: ultrasound, secondary captures and the like stay withheld; {faces}",
+            "pip install 'edge-node[ocr]'",
+        )
+    TextDetector(path)
+    return Check("pixels", "ok", f"text detector {path.stem}; {faces}")
 
 
 def _runtime(_config: Config) -> Check:

@@ -41,7 +41,8 @@ def forward_work(node: Node, trainer: StowTrainer, consent: ConsentSource) -> pi
             patient_key = str(studies.get(connection, task.study_key)._mapping["patient_key"])
             known = studies.deliveries(connection, task.study_key, TRAINER)
         final = {u for u, (state, _) in known.items() if state in (DeliveryState.DELIVERED, DeliveryState.REJECTED)}
-        open_objects = [o for o in study.objects if o.sop_uid not in final]
+        # What the pixel step has not judged came late: the next revision takes it, after its own pixel step.
+        open_objects = [o for o in study.objects if o.sop_uid not in final and o.pixel_work]
         books = _Books(node, task.study_key)
         decision = consent.decide(patient_key)
         if not decision.allowed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 from sqlalchemy import select
 
@@ -16,6 +17,11 @@ from edge_node.store.retention import close_quarantine
 from edge_node.store.seal import unseal
 from edge_node.store.spool import Place, SpoolReader
 from edge_node.store.tables import quarantine
+
+
+def is_quarantined(item: str) -> bool:
+    """Whether this names a quarantined object (Q and ten hexadecimal digits), not a study."""
+    return re.fullmatch(r"Q[0-9A-F]{10}", item) is not None
 
 
 def release_item(config: Config, item: str) -> Receipt:

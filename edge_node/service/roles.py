@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import threading
+from collections.abc import Callable
 
 import structlog
 
@@ -30,6 +32,7 @@ CONSENT_S = 30.0
 DRAIN_S = 20.0
 NEVER_S = 10 * 365 * 86400.0
 TRIAGE_MAX_AGE_S = 3600.0
+PIXELS_MAX_AGE_S = 24 * 3600.0
 
 
 def targets_of(config: Config) -> Targets:
@@ -80,7 +83,7 @@ def _dicom(config: Config) -> int:
             hint="another process uses the port, or the address is not ours: `edge-node doctor`",
             exit_code=69,
         ) from None
-    life.thread("write-back", lambda stop: _keep_writing(config, stop))
+    life.thread("write-back", lambda stop: _keep("write-back", "worklist", _write_back, config, stop))
     life.tell(port=scp.port, ae_title=config.receive.ae_title, workers=count)
 
     def drain() -> None:
@@ -117,11 +120,11 @@ def make_intake(config: Config) -> Accept:
     return intake.accept
 
 
-def _keep_writing(config: Config, stop: threading.Event) -> None:
-    """Keep the write-back process alive: building reports is CPU-bound and must not share the receiver's lock."""
+def _keep(name: str, step: str, body: Callable[[Config], None], config: Config, stop: threading.Event) -> None:
+    """Keep a process of this role alive: CPU-bound work must not share the receiver's or triage's interpreter lock."""
     context = multiprocessing.get_context("spawn")
     while not stop.is_set():
-        child = context.Process(target=logs.guarded, args=(_write_back, config), name="write-back", daemon=True)
+        child = context.Process(target=logs.guarded, args=(body, config), name=name, daemon=True)
         child.start()
         while child.is_alive() and not stop.wait(0.2):
             pass
@@ -129,9 +132,9 @@ def _keep_writing(config: Config, stop: threading.Event) -> None:
             child.terminate()
             child.join(DRAIN_S)
             return
-        log.error("process.replaced", process="write-back", exit_code=child.exitcode)
+        log.error("process.replaced", process=name, exit_code=child.exitcode)
         if child.exitcode in (77, 78):
-            raise Stop("worklist.cannot-start", "the write-back process stops for its configuration, see the log above")
+            raise Stop(f"{step}.cannot-start", f"the {name} process stops for its configuration, see the log above")
         stop.wait(2.0)
 
 
@@ -175,8 +178,28 @@ def _compute(config: Config) -> int:
         )
         life.tell(models=[model.label for model in triage.models])
     life.thread("triage", bench(node, "triage", triage_work(node, triage), max_age_s=TRIAGE_MAX_AGE_S).run)
+    life.thread("pixels", lambda stop: _keep("pixels", "pixels", _clean_pixels, config, stop))
     life.thread("purge", bench(node, "purge", purge_work(node), max_age_s=NEVER_S).run)
     return life.live([Job("settle", SETTLE_S, lambda: settle_due(node)), Job("tidy", TIDY_S, lambda: tidy(node))])
+
+
+def _clean_pixels(config: Config) -> None:
+    from edge_node.service.pixel_steps import load_tools, look_again, pixels_work
+
+    harden()
+    die_with_parent()
+    with contextlib.suppress(OSError):  # systemd may forbid it, and sets its own
+        os.nice(10)  # triage goes first
+    logs.configure(config.node.log_format, config.node.log_level, role="compute", node=config.node.name)
+    node = open_node(config, Role.COMPUTE)
+    life = Life(node)
+    life.listen_to_signals()
+    tools = load_tools(node)
+    look_again(node, tools)
+    life.thread("pixels", bench(node, "pixels", pixels_work(node, tools), max_age_s=PIXELS_MAX_AGE_S).run)
+    code = life.wait()
+    if code:
+        raise SystemExit(code)
 
 
 def _forward(config: Config) -> int:

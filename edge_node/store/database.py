@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text, update
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from edge_node.domain.errors import Retry, Stop
@@ -27,8 +27,15 @@ def _create_first_schema(connection: Connection) -> None:
     connection.execute(insert(tables.audit_head).values(id=1, seq=0, hash="0" * 64))
 
 
+def _add_pixel_work(connection: Connection) -> None:
+    """Version 2: what the pixel step did with an object. Objects from before were judged by their risk alone."""
+    if "pixel_work" not in {column["name"] for column in inspect(connection).get_columns("instance")}:
+        connection.execute(text("ALTER TABLE instance ADD COLUMN pixel_work VARCHAR(64) NOT NULL DEFAULT ''"))
+    connection.execute(update(tables.instance).values(pixel_work="unlooked"))
+
+
 # One entry per schema version, in order; an entry is never edited once released.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create_first_schema,)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create_first_schema, _add_pixel_work)
 
 
 class Database:
@@ -142,14 +149,14 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        text = str(error.orig).lower()
-        if "locked" in text or "busy" in text:
+        words = str(error.orig).lower()
+        if "locked" in words or "busy" in words:
             raise Retry("ledger.busy", f"the ledger {path} is locked by another process") from None
-        if "full" in text:
+        if "full" in words:
             raise Retry(
                 "ledger.disk-full", f"no room on the disk of the ledger {path}", hint="free space on the data disk"
             ) from None
-        if "no such table" in text:
+        if "no such table" in words:
             raise Stop(
                 "ledger.no-schema", f"the ledger {path} has no schema yet", hint="run `edge-node init`", exit_code=69
             ) from None

@@ -83,6 +83,14 @@ def get(connection: Connection, study_key: str) -> Row[tuple[object, ...]]:
     return row
 
 
+def is_current(connection: Connection, study_key: str, revision: int) -> bool:
+    """Whether this is the study's newest revision, and no instance is awaited."""
+    row = connection.execute(
+        select(study.c.revision, study.c.state).where(study.c.study_key == study_key)
+    ).one_or_none()
+    return row is not None and row.revision == revision and row.state != StudyState.RECEIVING
+
+
 def advance(connection: Connection, study_key: str, revision: int, state: StudyState, at: float) -> bool:
     """Move the study on, unless a newer revision was opened meanwhile (then False); only what was delivered closes."""
     stamp = {
@@ -147,6 +155,7 @@ class CleanObjects:
             r["sha256"],
             r["pixel_risk"],
             read,
+            r["pixel_work"],
         )
 
     def put_finding(self, connection: Connection, study_key: str, revision: int, result: TriageResult) -> None:

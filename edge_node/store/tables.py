@@ -77,6 +77,7 @@ instance = Table(
     Column("transfer_syntax", String(64), nullable=False),
     Column("modality", String(16), nullable=False),
     Column("pixel_risk", String(64), nullable=False),
+    Column("pixel_work", String(64), nullable=False, default=""),  # what the pixel step did; "" not judged yet
     Column("revision", Integer, nullable=False),
     Column("source_digest", String(64), nullable=False),
     Column("sha256", String(64), nullable=False),

@@ -63,12 +63,55 @@ def test_a_study_goes_down_the_whole_line(settled_study: Store) -> None:
     assert work_off(store, "triage") == 1
     assert state_of(store) == StudyState.TRIAGED
     assert work_off(store, "worklist", target="evidence") == 1
+    assert work_off(store, "pixels") == 1
     assert work_off(store, "forward") == 1
     assert state_of(store) == StudyState.TRIAGED  # the second writer has not written yet
     assert work_off(store, "worklist", target="ups") == 1
     assert state_of(store) == StudyState.DELIVERED
     assert work_off(store, "purge") == 2
     assert state_of(store) == StudyState.CLOSED
+
+
+def test_triage_does_not_wait_for_the_pixels_and_forwarding_does(settled_study: Store) -> None:
+    store = settled_study
+    assert work_off(store, "triage") == 1
+    assert work_off(store, "worklist", target="evidence") == work_off(store, "worklist", target="ups") == 1
+    assert work_off(store, "forward") == 0
+    assert state_of(store) == StudyState.TRIAGED  # no pixels are purged before the trainer had its chance
+    assert work_off(store, "purge", target="clean") == 0
+    assert work_off(store, "pixels") == 1
+    assert work_off(store, "forward") == 1
+    assert state_of(store) == StudyState.DELIVERED
+
+
+def test_pixels_that_are_ready_first_wait_for_triage(settled_study: Store) -> None:
+    store = settled_study
+    assert work_off(store, "pixels") == 1
+    assert state_of(store) == StudyState.SETTLED
+    assert work_off(store, "forward") == 0
+    assert work_off(store, "triage") == 1
+    assert work_off(store, "forward") == 1
+
+
+@pytest.mark.parametrize("order", [("triage", "pixels"), ("pixels", "triage")])
+def test_a_site_without_any_target_ends_its_studies_too(settled_study: Store, order: tuple[str, str]) -> None:
+    nowhere = Targets(worklist=(), forward=(), purge={"clean": 0.0})
+    for step in order:
+        claimed = settled_study.tasks.claim(step, None, 60)
+        assert claimed is not None
+        work = Bench(step, lambda _t: Done("ok"), settled_study.tasks, settled_study.database, nowhere, 60.0)
+        work.one(claimed)
+    assert state_of(settled_study) == StudyState.DELIVERED
+
+
+def test_pixels_of_a_reopened_study_open_no_way_for_the_old_revision(
+    settled_study: Store, clean_instance: Callable[..., Deidentified]
+) -> None:
+    store = settled_study
+    work_off(store, "triage")
+    store.intake.record(clean_instance(2), calling_ae="CT1", received_at=2.0)
+    assert work_off(store, "pixels") == 1
+    assert work_off(store, "forward") == 0
 
 
 def test_a_failing_writer_blocks_neither_the_other_writer_nor_the_forwarder(settled_study: Store) -> None:
@@ -80,6 +123,7 @@ def test_a_failing_writer_blocks_neither_the_other_writer_nor_the_forwarder(sett
 
     assert work_off(store, "worklist", down, target="evidence") == 1
     assert work_off(store, "worklist", target="ups") == 1
+    assert work_off(store, "pixels") == 1
     assert work_off(store, "forward") == 1
     assert state_of(store) == StudyState.TRIAGED
 
@@ -93,6 +137,7 @@ def test_nothing_is_purged_while_a_delivery_waits_for_a_human(settled_study: Sto
 
     work_off(store, "worklist", rejected, target="evidence")
     work_off(store, "worklist", target="ups")
+    work_off(store, "pixels")
     work_off(store, "forward")
     assert work_off(store, "purge") == 0
     with store.database.read() as connection:
@@ -113,6 +158,7 @@ def test_identity_goes_when_the_write_back_is_done_even_while_the_trainer_is_awa
         store.vault.open(KEY)
     assert state_of(store) == StudyState.TRIAGED
     assert store.clean.study(KEY).objects[0].read()
+    work_off(store, "pixels")
     work_off(store, "forward")
     assert state_of(store) == StudyState.DELIVERED
     work_off(store, "purge", target="clean")
@@ -140,7 +186,7 @@ def test_an_unexpected_error_is_tried_again_and_then_held_for_a_human(settled_st
         with store.database.write() as connection:
             connection.execute(update(task).values(not_before=0.0))
     with store.database.read() as connection:
-        row = connection.execute(select(task)).one()
+        row = connection.execute(select(task).where(task.c.step == "triage")).one()
     assert len(tries) == pipeline.UNEXPECTED_TRIES
     assert (row.state, row.code) == (TaskState.DEAD, "internal.KeyError")
     assert "ZZSECRET" not in row.message
@@ -156,7 +202,7 @@ def test_outcome_audit_and_next_work_commit_together_or_not_at_all(settled_study
     with store.database.read() as connection:
         steps = connection.execute(select(task.c.step)).scalars().all()
         actions = connection.execute(select(audit.c.action)).scalars().all()
-    assert steps == ["triage"]
+    assert sorted(steps) == ["pixels", "triage"]
     assert "triage.done" not in actions
     assert state_of(store) == StudyState.SETTLED
 
@@ -187,7 +233,7 @@ def test_stop_leaves_the_loop_and_gives_the_row_back(settled_study: Store) -> No
     with pytest.raises(Stop, match=r"triage\.no-gpu"):
         bench(store, "triage", stop).run(threading.Event())
     with store.database.read() as connection:
-        assert connection.execute(select(task.c.state)).scalar() == TaskState.READY
+        assert connection.execute(select(task.c.state).where(task.c.step == "triage")).scalar() == TaskState.READY
 
 
 def test_the_reading_order_may_rise_but_never_falls(settled_study: Store) -> None:

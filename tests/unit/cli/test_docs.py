@@ -12,7 +12,17 @@ from edge_node.cli import docs as command
 from edge_node.cli.app import app
 from edge_node.domain.errors import Stop
 
-TOPICS = ("architecture", "conformance", "operations", "options", "privacy", "recipes", "safety", "sop-classes")
+TOPICS = (
+    "architecture",
+    "conformance",
+    "operations",
+    "options",
+    "pixels",
+    "privacy",
+    "recipes",
+    "safety",
+    "sop-classes",
+)
 
 
 def run(*words: str) -> tuple[int, str, str]:
