@@ -21,7 +21,7 @@ PROBABILITY = 0.25  # of a pixel to belong to text
 SCORE = 0.4  # mean probability of a whole box
 # The trap: the outline of a skull or of an ultrasound fan is "one text box". A box thicker than this part of the
 # picture is dropped, unless it is as long as lines of text are.
-SHORT_SIDE, LONG_LINE, THICKEST = 0.12, 3.0, 0.3
+SHORT_SIDE, LONG_LINE, THICKEST = 0.12, 2.0, 0.4
 LEAST_SHORT_SIDE = 24  # px: but never call this "thick"
 MIN_SIDE, MAX_SIDE = 512, 1536
 COARSE_SIDE = 256  # the model misses letters of more than about 40 px: it looks again at a small picture

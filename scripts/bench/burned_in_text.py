@@ -118,13 +118,14 @@ def main(arguments: list[str]) -> int:
     options.add_argument("--model", type=Path, default=model_path())
     options.add_argument("--pictures", type=Path)
     options.add_argument("--every", type=int, default=1, help="take every n-th case")
+    options.add_argument("--seed", type=int, default=1, help="other fonts, lines and kinds for the same sizes and inks")
     asked = options.parse_args(arguments)
     grounds = [(m, n, g) for m, names in GROUNDS.items() for n in names if (g := ground(n)) is not None]
     grounds.append(("screen", "black", np.zeros((480, 640), np.uint8)))
     if asked.model is None or len(grounds) < 2:
         print("needs the extra `ocr` (or --model) and pydicom-data", file=sys.stderr)
         return 2
-    finder, rng, faces = TextDetector(asked.model), np.random.default_rng(1), fonts()
+    finder, rng, faces = TextDetector(asked.model), np.random.default_rng(asked.seed), fonts()
     false, told = {}, defaultdict(lambda: [0, 0, 0, 0])
     for modality, name, shown in grounds:
         picture = Picture(part10(shown, "MONOCHROME2"))
@@ -137,7 +138,7 @@ def main(arguments: list[str]) -> int:
                 number += 1
                 if number % asked.every:
                     continue
-                kind, font = KINDS[number % len(KINDS)], faces[rng.integers(len(faces))]
+                kind, font = KINDS[(number + asked.seed) % len(KINDS)], faces[rng.integers(len(faces))]
                 drawn = written_on(shown, size, ink, font, rng)
                 visible = np.abs(drawn.astype(int) - shown) >= 60
                 if not visible.any():
