@@ -1,7 +1,7 @@
 """The de-identifying worker processes: bytes go over in memory, a receipt comes back.
 
 Processes, not threads: one busy Python thread beside the receiver would slow it by a factor of ten and more.
-Spawned, not forked; a worker that dies takes one instance with it (not acknowledged, so sent again) and is replaced.
+Spawned, not forked; a worker that dies is replaced, and another tries its instance once more.
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ def _plain(answer: Receipt | EdgeNodeError) -> tuple[Any, ...]:
     return ("retry" if isinstance(answer, Retry) else "error", answer.code, answer.message, answer.hint)
 
 
+class _WorkerDied(Exception):
+    """The pipe to a worker broke before its receipt came."""
+
+
 @dataclass(slots=True)
 class _Worker:
     process: BaseProcess
@@ -109,7 +113,20 @@ class WorkerPool:
         )
 
     def accept(self, instance: IdentifiedInstance) -> Receipt:
-        """Block until the instance is durable. Raises what the worker raised; Retry when it died or all are busy."""
+        """Block until the instance is durable. Raises what the worker raised; Retry when two died or all are busy.
+
+        Intake is idempotent, so a second worker tries before the sender hears of a failure that is not its own.
+        """
+        try:
+            return self._accept(instance)
+        except _WorkerDied:
+            pass
+        try:
+            return self._accept(instance)
+        except _WorkerDied:
+            raise Retry("receive.worker-died", "two de-identifying workers died on one instance") from None
+
+    def _accept(self, instance: IdentifiedInstance) -> Receipt:
         try:
             worker = self._idle.get(timeout=self._wait_s)
         except queue.Empty:
@@ -130,7 +147,7 @@ class WorkerPool:
             kind, *words = pickle.loads(worker.pipe.recv_bytes())  # noqa: S301  our own child, over a private pipe
         except (EOFError, OSError):
             self._replace(worker)
-            raise Retry("receive.worker-died", "a de-identifying worker died on one instance") from None
+            raise _WorkerDied from None
         self._idle.put(worker)
         if kind == "receipt":
             return Receipt(*words)

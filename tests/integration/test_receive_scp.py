@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import socket
 import subprocess
@@ -199,13 +200,25 @@ def instance(body: bytes) -> IdentifiedInstance:
     return IdentifiedInstance(body, "1.2", "1.2", "1.2.3", "CT1", "EDGENODE", "", 0.0)
 
 
-def test_a_worker_that_dies_takes_one_instance_with_it_and_is_replaced() -> None:
+def test_an_instance_that_kills_two_workers_is_refused_and_the_next_one_is_taken() -> None:
     pool = WorkerPool(1, accept_or_die, (), wait_s=20)
     pool.start()
     try:
         with pytest.raises(Retry, match=r"receive\.worker-died"):
             pool.accept(instance(b"die"))
         assert pool.accept(instance(b"live")).study_key == "1.2.3"
+    finally:
+        pool.close()
+
+
+def test_the_sender_never_hears_of_a_worker_that_was_killed_while_idle() -> None:
+    pool = WorkerPool(1, accept_or_die, (), wait_s=20)
+    pool.start()
+    try:
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join(5)
+        assert pool.accept(instance(b"live")).received is Received.STORED
     finally:
         pool.close()
 
