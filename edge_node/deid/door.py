@@ -18,7 +18,7 @@ from edge_node.deid.risk import pixel_risk
 from edge_node.deid.scene import ISSUER, PATIENT_ID, STUDY_UID, set_scene
 from edge_node.deid.wire import PIXEL_DATA, Element, Malformed, Node, Syntax
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Stop
-from edge_node.domain.study import Deidentified, DeidentifiedInstance, IdentifiedInstance, RecipeId
+from edge_node.domain.study import Deidentified, DeidentifiedInstance, Derivation, IdentifiedInstance, RecipeId
 
 IMPLEMENTATION = "2.25.203163549386229463741279512583459203741"
 SOP_CLASS, SOP_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000E
@@ -30,7 +30,8 @@ class Deidentifier:
     """One recipe and one site key, ready for many instances. Built once a process; calls may run in parallel.
 
     `site_key` has at least 16 bytes; `version` is the product's version, which (0012,0063) of clean objects names;
-    `variables` are what ``var:`` stands for in the recipe; `base` is a recipe that `recipe` stands on (`combine`).
+    `variables` are what ``var:`` stands for in the recipe; `base` is a recipe that `recipe` stands on (`combine`);
+    `label` gives pseudonyms of their own (`Pseudonyms`).
     Raises Stop("deid.recipe-invalid") with file and line, Stop("deid.site-key") for a key that is too short.
     """
 
@@ -45,6 +46,7 @@ class Deidentifier:
         version: str,
         variables: Mapping[str, str] | None = None,
         base: Path | None = None,
+        label: str = "",
     ) -> None:
         if len(site_key) < 16:
             raise Stop("deid.site-key", "the site key is shorter than 16 bytes", hint="edge-node init")
@@ -54,7 +56,7 @@ class Deidentifier:
         self.recipe = combine(load(base, variables or ()), loaded) if base is not None else loaded
         self._plan = Plan(self.recipe, variables)
         self._claimed = Element(0x00120064, "SQ", items=[_code(value) for value in self._plan.claims])
-        self._pseudonyms = Pseudonyms(self._site_key)
+        self._pseudonyms = Pseudonyms(self._site_key, label)
         self.recipe_id = RecipeId(recipe.stem, self._plan.sha256)
 
     @property
@@ -135,6 +137,9 @@ class Deidentifier:
             ),
             identity=envelope_of(source, syntax.big),
             source_digest=self._source_digest(instance, source, sha256),
+            derivation=Derivation(
+                self._pseudonyms.key_id, self._pseudonyms.label, scene.patient_pseudonym, scene.shift_days
+            ),
         )
 
     def _source_digest(self, instance: IdentifiedInstance, source: Node, sha256: str) -> str:
