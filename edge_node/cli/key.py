@@ -80,8 +80,8 @@ def retire(ctx: typer.Context, json: Json = False) -> None:
     )
 
 
-@app.command("escrow-new")
-def escrow_new(
+@app.command("escrow")
+def escrow(
     ctx: typer.Context,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder away from the node's data.")],
     passphrase: Annotated[bool, typer.Option("--passphrase", help="Ask for one and encrypt the private key.")] = False,

@@ -109,5 +109,5 @@ def escrow_of(config: Config) -> Escrow | None:
         raise Stop(
             "escrow.no-public-key",
             f"[deid] escrow: {path} cannot be read: {error.strerror}",
-            hint="`edge-node key escrow-new DIR` makes one; the node gets the public key only",
+            hint="`edge-node key escrow DIR` makes one; the node gets the public key only",
         ) from None

@@ -170,7 +170,7 @@ def expire(connection: Connection, before: float) -> int:
 
 
 def _context(study_key: str, study_uid: str) -> str:
-    return f"edge-node escrow 1 {study_key} {study_uid}"
+    return f"escrow 1 {study_key} {study_uid}"
 
 
 def labels(connection: Connection) -> set[str]:

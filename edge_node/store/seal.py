@@ -157,7 +157,7 @@ def public_key(pem: bytes) -> bytes:
         raise Stop(
             "escrow.no-public-key",
             "[deid] escrow: the file holds no X25519 public key in PEM",
-            hint="`edge-node key escrow-new DIR` makes one; the node gets the public key only",
+            hint="`edge-node key escrow DIR` makes one; the node gets the public key only",
         )
     return key.public_bytes_raw()
 
