@@ -10,6 +10,7 @@ import typer
 
 from edge_node.cli.console import emit, say, table
 from edge_node.cli.context import Invocation
+from edge_node.config.load import load
 
 app = typer.Typer(help="Node keys: what hangs on them, rotation, escrow.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
@@ -95,7 +96,9 @@ def escrow(
 
     call: Invocation = ctx.obj
     secret = typer.prompt("Passphrase", hide_input=True, confirmation_prompt=True) if passphrase else ""
-    pair = new_pair(directory, secret, call.load().config)
+    # deid.escrow may already name the public key that is only made now
+    config = load(call.config_path, flags={**call.flags, "deid.escrow": ""}).config
+    pair = new_pair(directory, secret, config)
     emit(
         {"id": pair.name, "private": str(pair.private), "public": str(pair.public)},
         json=json or call.json,

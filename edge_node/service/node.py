@@ -98,6 +98,14 @@ def open_node(config: Config, role: Role) -> Node:
     )
 
 
+def existing_ledger(config: Config) -> Database:
+    """The node's ledger, up to date, to write in. Raises Stop("ledger.missing") instead of making an empty one."""
+    Database(ledger_path(config), read_only=True).close()
+    database = Database(ledger_path(config))
+    database.migrate()
+    return database
+
+
 def escrow_of(config: Config) -> Escrow | None:
     """The writer of escrow records, None where there is none. Raises Stop("escrow.no-public-key")."""
     path = config.deid.escrow

@@ -21,7 +21,7 @@ from edge_node.deid import Pseudonyms, key_id_of, patient_key, patient_of, study
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Stop
 from edge_node.domain.status import ExitCode
 from edge_node.domain.study import Role
-from edge_node.service.node import Node, ledger_path, open_node
+from edge_node.service.node import Node, existing_ledger, open_node
 from edge_node.store import audit
 from edge_node.store.database import Database
 from edge_node.store.escrow import Known, Record, find, labels, open_record, record_of
@@ -70,7 +70,7 @@ def _from_vault(node: Node, known: Known) -> Record:
 
 
 def _by_study(config: Config, request: Request, means: str, opened: Callable[[Known], Record]) -> list[Record]:
-    database = Database(ledger_path(config))
+    database = existing_ledger(config)
 
     def answer() -> Answer:
         with database.read() as connection:
@@ -151,7 +151,7 @@ def by_candidates(
     none. Raises Quarantine("reidentify.no-candidate") when none fits.
     """
     keys = [site_key] if site_key else [load_key("pseudonym", config), load_old_key("pseudonym", config)]
-    database = Database(ledger_path(config))
+    database = existing_ledger(config)
     listed = list(candidates)
 
     def answer() -> Answer:
@@ -183,7 +183,7 @@ def _matching(what: str, key: bytes, names: list[Pseudonyms], listed: list[Candi
             "patient key": patient_key(key, one.patient_id, one.issuer),
         }
         for kind, value in own.items():
-            if value == what:
+            if value and value == what:
                 yield {**told, "matches": kind, "label": "", "site_key_id": key_id_of(key)}
         for made in names:
             under: Record = {"label": made.label, "site_key_id": made.key_id}
@@ -229,9 +229,10 @@ def _audited(
 
 
 def _names(reason: str, record: Record) -> bool:
-    """Whether a reason holds a word of the patient's name, or one of the identifiers."""
+    """Whether a reason holds a word of the patient's name, or one of the identifiers, however digits are parted."""
     said = reason.casefold()
     words = set(re.findall(r"\w+", said))
+    said += " " + re.sub(r"[^\w]", "", said)
     for name in _IDENTITY:
         value = str(record.get(name) or "").casefold()
         if name == "patient_name":

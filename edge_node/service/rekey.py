@@ -20,7 +20,7 @@ from edge_node.deid import key_id_of
 from edge_node.domain.errors import Stop
 from edge_node.domain.status import ExitCode
 from edge_node.domain.study import StudyState
-from edge_node.service.node import ledger_path
+from edge_node.service.node import existing_ledger, ledger_path
 from edge_node.store import audit, tables
 from edge_node.store.database import Database
 from edge_node.store.keyring import rewrap, wrapped_keys
@@ -48,9 +48,8 @@ def rotate(config: Config, name: str) -> Rotation:
     """
     _check(name)
     guard = KeyGuard(config, exclusive=True)
-    database = Database(ledger_path(config))
+    database = existing_ledger(config)
     try:
-        database.migrate()
         resumed = exchanged(config, name)
         actor = f"{config.node.name}/admin"
         if resumed:
@@ -83,9 +82,8 @@ def retire(config: Config) -> str:
     Raises Stop: `keys.nothing-to-retire`, `keys.still-open` with the number of studies, `keys.in-use`.
     """
     guard = KeyGuard(config, exclusive=True)
-    database = Database(ledger_path(config))
+    database = existing_ledger(config)
     try:
-        database.migrate()
         old = load_old_key(SITE_KEY, config, environ={})
         if old is None or not exchanged(config, SITE_KEY):
             raise Stop(
@@ -134,7 +132,7 @@ def overview(config: Config) -> list[dict[str, object]]:
         was = key_id_of(old) if old else ""
         row: dict[str, object] = {"key": name, "id": now, "old": was}
         if name == SITE_KEY:
-            row |= {"studies": made.get(now, 0), "studies_of_old": made.get(was, 0) if was else 0}
+            row |= {"studies": made.get(now, 0), **({"studies_of_old": made.get(was, 0)} if was else {})}
         else:
             row |= {"data_keys": wraps.get(name, 0)}
         rows.append(row)

@@ -67,6 +67,7 @@ def _dicom(config: Config) -> int:
     node = open_node(config, Role.DICOM)
     life = Life(node)
     life.listen_to_signals()
+    escrow_of(config)  # what is wrong with it must end the role, not each worker
     notify.status("starting the de-identifying workers")
     count = config.receive.workers or min(8, os.cpu_count() or 1)
     pool = WorkerPool(count, make_intake, (config,), wait_s=config.receive.network_timeout_s / 2)

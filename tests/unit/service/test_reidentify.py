@@ -97,6 +97,8 @@ def test_refusals_are_recorded_too_without_the_reason(site: Site, key: str) -> N
         (Request(key, "why not"), site.escrow, "reidentify.reason"),
         (Request(key, "Mr Beeblebrox asks for it"), site.escrow, "reidentify.reason"),
         (Request(key, "the patient pat-420042 asks"), site.escrow, "reidentify.reason"),
+        (Request(key, "she was born on 1950-01-02"), site.escrow, "reidentify.reason"),
+        (Request("", WHY), site.escrow, "reidentify.unknown"),
     ]
     for request, private, code in asked:
         with pytest.raises(EdgeNodeError, match=code.replace(".", r"\.")):
@@ -165,8 +167,13 @@ def test_a_list_that_cannot_be_read_is_named_and_never_quoted(tmp_path: Path, co
 
 
 def _run(site: Site, *words: str) -> tuple[int, str, str]:
-    options = ["--set", f"node.data_dir={site.config.node.data_dir}", "--set", f"deid.escrow={site.config.deid.escrow}"]
-    done = CliRunner().invoke(app, [*options, "deid", "reidentify", *words])
+    return _cli(site, "deid", "reidentify", *words, config={"deid.escrow": str(site.config.deid.escrow)})
+
+
+def _cli(site: Site, *words: str, config: dict[str, str]) -> tuple[int, str, str]:
+    settings = {"node.data_dir": str(site.config.node.data_dir), **config}
+    options = [word for name, value in settings.items() for word in ("--set", f"{name}={value}")]
+    done = CliRunner().invoke(app, [*options, *words])
     return done.exit_code, done.stdout, str(done.exception or "") + done.stderr
 
 
@@ -208,6 +215,8 @@ def test_a_key_pair_is_made_away_from_the_node_and_never_overwritten(site: Site,
     assert stat.S_IMODE(pair.private.stat().st_mode) == 0o400
     assert stat.S_IMODE(pair.public.stat().st_mode) == 0o444
     assert len(private_key(pair.private.read_bytes())) == 32
+    code, _, error = _cli(site, "key", "escrow", str(tmp_path / "second"), config={"deid.escrow": "not-made-yet.pem"})
+    assert (code, (tmp_path / "second" / PRIVATE).exists()) == (0, True), error
     for place in (tmp_path / "officer", site.config.node.data_dir, site.config.node.data_dir / "keys" / "mine"):
         with pytest.raises(Stop, match=r"escrow\.key-place"):
             new_pair(place, "", site.config)

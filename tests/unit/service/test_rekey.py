@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -228,3 +230,49 @@ def test_results_of_a_study_keep_their_uids_over_a_rotation(site: Site) -> None:
     after = result_keys(open_node(site.config, Role.DICOM).keys)
     old, new = str(study["site_key_id"]), key_id_of(load_key("pseudonym", site.config, environ={}))
     assert before(old) == after(old) != after(new)
+
+
+def test_a_ledger_restored_from_before_a_rotation_opens_with_the_key_of_its_day(site: Site, tmp_path: Path) -> None:
+    site.take(image(1))
+    before, data = site.opened(), site.config.node.data_dir
+    was = load_key("vault", site.config, environ={})
+    with (
+        closing(sqlite3.connect(data / "ledger.sqlite3")) as ledger,
+        closing(sqlite3.connect(tmp_path / "b")) as backup,
+    ):
+        ledger.backup(backup)
+    now = rekey.rotate(site.config, "vault").now
+    for path in data.glob("ledger.sqlite3*"):
+        path.unlink()
+    shutil.copy(tmp_path / "b", data / "ledger.sqlite3")
+    with pytest.raises(Quarantine, match=r"store\.seal-broken"):
+        site.opened()
+    old = keys_dir(site.config) / "vault.old.key"
+    old.write_bytes(was)
+    old.chmod(0o400)
+    done = rekey.rotate(site.config, "vault")
+    assert (done.now, done.rewrapped, done.resumed) == (now, 1, True)
+    assert site.opened() == before
+
+
+def test_a_site_key_rotated_on_another_node_is_taken_over_and_recorded(site: Site) -> None:
+    [first] = site.take(image(1))
+    folder = keys_dir(site.config)
+    (folder / "pseudonym.key").rename(folder / "pseudonym.old.key")
+    (folder / "pseudonym.key").write_bytes(b"n" * 32)
+    (folder / "pseudonym.key").chmod(0o400)
+    done = rekey.rotate(site.config, "pseudonym")
+    assert (done.now, done.resumed) == (key_id_of(b"n" * 32), True)
+    late, other = site.take(image(2), image(1, study=2))
+    assert late.study_key == first.study_key
+    assert {row["site_key_id"] for row in site.rows("study") if row["study_key"] == other.study_key} == {done.now}
+
+
+def test_a_rotation_makes_no_ledger_where_there_is_none(site: Site) -> None:
+    for path in site.config.node.data_dir.glob("ledger.sqlite3*"):
+        path.unlink()
+    before = load_key("vault", site.config, environ={})
+    with pytest.raises(Stop, match=r"ledger\.missing"):
+        rekey.rotate(site.config, "vault")
+    assert load_key("vault", site.config, environ={}) == before
+    assert not (site.config.node.data_dir / "ledger.sqlite3").exists()
