@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from io import BytesIO
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from edge_node.deid import Deidentifier, patient_key, study_key_of
+from edge_node.deid import Deidentifier, folder, patient_key, study_key_of
 from edge_node.deid.pseudonym import Pseudonyms, key_id_of, patient_of
 from edge_node.domain.errors import Stop
 from tests.unit.deid.objects import KEY, RECIPE, clean, ct, received
@@ -102,3 +103,15 @@ def test_the_derivation_tells_what_was_done_to_the_object() -> None:
     assert made.derivation.shift_days == Pseudonyms(KEY).shift_days(patient)
     assert made.derivation.patient == clean(ct())[1].PatientID
     assert str(made.derivation.shift_days) not in repr(made)
+
+
+def test_a_folder_is_written_under_its_label(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "one.dcm").write_bytes(clean(ct())[0].part10)
+    targets = []
+    for label in ("", "trial-A", "trial-B"):
+        work = folder.Work(RECIPE, KEY, "0.1.0", hold_pixels=False, label=label)
+        [made] = folder.apply(tmp_path / "in", tmp_path / f"out{label}", work)
+        targets.append(made.target)
+    assert len({Path(target).parts[0] for target in targets}) == 3
+    assert Path(targets[1]).parts[0] != clean(ct())[0].study_uid
