@@ -10,6 +10,7 @@ import fcntl
 import os
 import secrets
 import weakref
+from collections.abc import Callable
 
 from edge_node.config.schema import Config
 from edge_node.config.secrets import KEY_BYTES, keys_dir, load_key, load_old_key, sync_folder
@@ -21,15 +22,18 @@ LOCK = "keys.lock"
 class KeyGuard:
     """Held by every process as long as it uses node keys (shared), or by the one that exchanges them (exclusive).
 
-    A shared guard waits for an exchange to end. Raises Stop: `keys.in-use` when an exclusive one cannot be had,
-    `keys.no-lock` when the lock file cannot be opened.
+    A shared guard waits for an exchange to end; where there is no data folder yet it guards nothing. Raises Stop:
+    `keys.in-use` when an exclusive one cannot be had, `keys.no-lock` when the lock file cannot be opened.
     """
 
     def __init__(self, config: Config, *, exclusive: bool = False) -> None:
         path = config.node.data_dir / LOCK
+        self._close: Callable[[], object] = lambda: None
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except OSError as error:
+            if isinstance(error, FileNotFoundError) and not exclusive:
+                return  # whoever loads the keys will say what is missing
             raise Stop(
                 "keys.no-lock",
                 f"{path}: cannot be opened: {error.strerror}",
