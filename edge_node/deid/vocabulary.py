@@ -20,6 +20,7 @@ _UNIT_ALONE = re.compile(_UNIT)
 _OUTER = re.compile(r"[\s_^=,;:()\[\]{}<>|\"'!?&#@\\]+")
 # Points, strokes and hyphens divide only beside letters, so that 1.25 stays whole.
 _INNER = re.compile(r"(?<=\w)[./-]+(?=[^\W\d])|(?<=[^\W\d])[./-]+(?=\w)|[./-]+$")
+_WORD = re.compile(r"[^\W_]+")
 _WHOLE = ("c-", "c+", "-c", "+c", "w/o", "w/")  # dividing these would turn their meaning round
 
 
@@ -51,4 +52,4 @@ def clean_text(text: str, forbidden: frozenset[str]) -> str:
 
 def words_of(text: str) -> list[str]:
     """Lower-case words (runs of letters and digits) of a text."""
-    return re.findall(r"[^\W_]+", text.lower())
+    return _WORD.findall(text.lower())
