@@ -22,6 +22,7 @@ from edge_node.domain.study import Deidentified, DeidentifiedInstance, Identifie
 
 IMPLEMENTATION = "2.25.203163549386229463741279512583459203741"
 SOP_CLASS, SOP_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000E
+_PREAMBLE = bytes(128) + b"DICM" + b"\2\0\0\0UL\4\0"  # and the length of the group
 MODALITY, BODY_PART = 0x00080060, 0x00180015
 Made = TypeVar("Made")
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")
@@ -56,6 +57,7 @@ class Deidentifier:
         self._plan = Plan(self.recipe, variables)
         self._claimed = [_code(value) for value in self._plan.claims]
         self._encoded: dict[Syntax, Element] = {}  # what the node says of its method is the same in every object
+        self._metas: dict[tuple[str, str], tuple[bytes, bytes]] = {}
         self._pseudonyms = Pseudonyms(self._site_key)
         self.recipe_id = RecipeId(recipe.stem, self._plan.sha256)
 
@@ -171,17 +173,24 @@ class Deidentifier:
 
     def _part10(self, clean: Node, syntax: Syntax, sop_class: str, sop_uid: str, transfer_syntax: str) -> bytes:
         """PS3.10 file: empty preamble and a file meta group that says nothing of the sender."""
-        meta: Node = {
-            0x00020001: Element(0x00020001, "OB", b"\0\1"),
-            0x00020002: Element(0x00020002, "UI", sop_class.encode()),
-            0x00020003: Element(0x00020003, "UI", sop_uid.encode()),
-            0x00020010: Element(0x00020010, "UI", transfer_syntax.encode()),
-            0x00020012: Element(0x00020012, "UI", IMPLEMENTATION.encode()),
-            0x00020013: Element(0x00020013, "SH", f"EDGE_NODE_{self._version}"[:16].encode()),
-        }
-        group = wire.encode(meta, Syntax())
-        length = b"\2\0\0\0UL\4\0" + struct.pack("<L", len(group))
-        return b"".join((bytes(128), b"DICM", length, group, *wire.encode_parts(clean, syntax)))
+        before, after = self._meta(sop_class, transfer_syntax)
+        named = wire.encode({0x00020003: Element(0x00020003, "UI", sop_uid.encode())}, Syntax())
+        length = struct.pack("<L", len(before) + len(named) + len(after))
+        return b"".join((_PREAMBLE, length, before, named, after, *wire.encode_parts(clean, syntax)))
+
+    def _meta(self, sop_class: str, transfer_syntax: str) -> tuple[bytes, bytes]:
+        """The file meta group before and after the SOP Instance UID: the same in all instances of a kind."""
+        known = self._metas.get((sop_class, transfer_syntax))
+        if known is None:
+            before = {0x00020001: Element(0x00020001, "OB", b"\0\1")}
+            before[0x00020002] = Element(0x00020002, "UI", sop_class.encode())
+            after = {0x00020010: Element(0x00020010, "UI", transfer_syntax.encode())}
+            after[0x00020012] = Element(0x00020012, "UI", IMPLEMENTATION.encode())
+            after[0x00020013] = Element(0x00020013, "SH", f"EDGE_NODE_{self._version}"[:16].encode())
+            known = wire.encode(before, Syntax()), wire.encode(after, Syntax())
+            if len(self._metas) < 1000:  # SOP classes come from outside
+                self._metas[sop_class, transfer_syntax] = known
+        return known
 
 
 def _code(value: str) -> Node:

@@ -12,7 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import NoReturn
 
 import numpy as np
@@ -265,6 +265,12 @@ class _Said:
         binary = [place for vr, places in self.places.items() if vr not in _STRINGS for place in places]
         self.binary = b"\n".join([data[start:stop].lower() for _, start, stop, _ in binary if stop - start >= 6])
 
+    @cached_property
+    def pieces(self) -> list[tuple[int, str, str]]:
+        """Tag, VR and lower-case text of every value that says text."""
+        text = self.told.text
+        return [(p[0], vr, text(p).lower()) for vr in _SAYS_TEXT for p in self.places.get(vr, ())]
+
 
 def _uids(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
     old: dict[str, int] = {}
@@ -345,10 +351,9 @@ def _identifiers(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
 def _find(needle: _Needle, said: _Said) -> None:
     if not needle.anywhere and not _alone(needle.text, said.text):
         return
-    for vr in _SAYS_TEXT:
-        for place in said.places.get(vr, ()):
-            if _says(needle, place[0], vr, said.told.text(place).lower()):
-                _residual("deid.residual-identifier", needle.attribute, place[0])
+    for tag, vr, text in said.pieces:
+        if needle.text in text and _says(needle, tag, vr, text):
+            _residual("deid.residual-identifier", needle.attribute, tag)
 
 
 def _says(needle: _Needle, tag: int, vr: str, text: str) -> bool:

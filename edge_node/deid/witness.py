@@ -143,9 +143,9 @@ class _Reader:
             after = at + length
             if after > end:
                 raise Unreadable
-            if vr in places:
+            try:
                 places[vr].append((tag, at, after, around))
-            else:
+            except KeyError:
                 places[vr] = [(tag, at, after, around)]
             if vr == "SQ":
                 self.items(at, after, implicit, False, (*around, tag))
