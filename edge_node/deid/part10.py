@@ -11,7 +11,7 @@ from edge_node.deid.wire import Element, Malformed, Node, Syntax
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.study import IdentifiedInstance
 
-_HEAD, _FIRST = 4096, 512  # bytes that nearly always hold file meta information, and both SOP UIDs
+_HEAD = 1 << 16  # bytes that nearly always hold file meta information
 _SYNTAX, _CLASS, _INSTANCE = 0x00020010, 0x00080016, 0x00080018
 
 
@@ -23,12 +23,17 @@ def instance_from_file(path: Path) -> IdentifiedInstance:
     """
     try:
         with path.open("rb", buffering=0) as file:
-            head = file.read(_HEAD)
-            if len(head) == _HEAD and _goes_on(head):
-                head += file.read()
-            start, transfer_syntax = _file_meta(head)
-            file.seek(start)  # pixels are read once, and to where they stay
-            dataset = file.read()
+            data = file.read(_HEAD)
+            whole = len(data) < _HEAD
+            if not whole and _goes_on(data):
+                data += file.read()
+                whole = True
+            start, transfer_syntax = _file_meta(data)
+            if whole:
+                dataset = data[start:]
+            else:
+                file.seek(start)  # pixels are read once, and to where they stay
+                dataset = file.read()
     except OSError as error:
         raise Quarantine("deid.not-readable", f"the file cannot be read: {error.strerror}") from None
     return _instance(dataset, transfer_syntax)
@@ -42,16 +47,12 @@ def instance_from_bytes(data: bytes) -> IdentifiedInstance:
 
 def _instance(dataset: bytes, transfer_syntax: str) -> IdentifiedInstance:
     syntax = bitstream.syntax_of(transfer_syntax)
-    sop_class = sop_instance = ""
-    for size in (_FIRST, 1 << 16):  # both UIDs stand near the beginning
-        try:
-            head = wire.inflate_some(dataset) if syntax.deflated else dataset[:size]
-            some = wire.parse_some(head, syntax)
-        except (RecursionError, ValueError, struct.error):
-            some = {}
-        sop_class, sop_instance = wire.ascii_text(some, _CLASS), wire.ascii_text(some, _INSTANCE)
-        if sop_class and sop_instance:
-            break
+    try:
+        head = wire.inflate_some(dataset) if syntax.deflated else dataset[:_HEAD]
+        some = wire.parse_some(head, syntax, _INSTANCE)
+    except (RecursionError, ValueError, struct.error):
+        some = {}
+    sop_class, sop_instance = wire.ascii_text(some, _CLASS), wire.ascii_text(some, _INSTANCE)
     if not sop_class or not sop_instance:
         raise Quarantine("deid.no-uid", "SOP Class or SOP Instance UID is missing: this is no composite object")
     return IdentifiedInstance(

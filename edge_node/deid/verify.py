@@ -53,7 +53,6 @@ _TELLING = frozenset([_BIRTH_DATE, *_IDS, *_PLACES, *(tag for tag in DicomDictio
 _MUTE = frozenset(["AT", "FD", "FL", "OD", "OF", "OL", "OV", "SL", "SQ", "SS", "SV", "UL", "US", "UV"])
 _BULK = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
 _MANY = 64  # UIDs to look for one by one
-_UNSAID = _OURS.union(_PIXELS)
 _WORD = re.compile(r"[^\W_]+")
 _NO_DIGIT = re.compile(r"\D")
 _UID = re.compile(r"\d+(?:\.\d+)+")
@@ -240,36 +239,42 @@ def _dates(was: Testimony, now: Testimony, kept: frozenset[int]) -> None:
 
 
 class _Said:
-    """What the clean object says outside its pixels, searchable at once, and piece by piece where something is found.
+    """What the clean object says outside its pixels: all at once to search in, piece by piece where there is a find.
 
-    Left out is what the node itself has written about its method.
+    The pieces leave out what the node itself has written about its method.
     """
 
     def __init__(self, told: Testimony) -> None:
         self.told = told
-        self.places = {
-            vr: [place for place in places if place[0] not in _UNSAID and (not place[3] or _OURS.isdisjoint(place[3]))]
-            for vr, places in told.places.items()
-            if vr != "SQ"
-        }
-        data = told.data
-        texts = [place for vr, places in self.places.items() if vr in _SAYS_TEXT for place in places]
+        data, places = told.data, told.places
+        texts = [place for vr in places if vr in _SAYS_TEXT for place in places[vr]]
         raw = b"\n".join([data[start:stop] for _, start, stop, _ in texts])
         if raw.isascii() and b"\x1b" not in raw:
             self.text = raw.decode("ascii").lower()
         else:
             self.text = "\n".join(map(told.text, texts)).lower()
-        numbers = [data[start:stop] for vr in _SAYS_NUMBERS for _, start, stop, _ in self.places.get(vr, ())]
+        numbers = [data[start:stop] for vr in _SAYS_NUMBERS for _, start, stop, _ in places.get(vr, ())]
         self.numbers = b"\n".join(numbers).decode("latin-1")
         # No needle that is looked for in binary values is shorter than six bytes.
-        binary = [place for vr, places in self.places.items() if vr not in _STRINGS for place in places]
-        self.binary = b"\n".join([data[start:stop].lower() for _, start, stop, _ in binary if stop - start >= 6])
+        binary = [
+            (start, stop)
+            for vr in places
+            if vr not in _STRINGS and vr != "SQ"
+            for tag, start, stop, around in places[vr]
+            if stop - start >= 6 and (around or tag not in _PIXELS)
+        ]
+        self.binary = b"\n".join([data[start:stop].lower() for start, stop in binary])
 
     @cached_property
     def pieces(self) -> list[tuple[int, str, str]]:
         """Tag, VR and lower-case text of every value that says text."""
-        text = self.told.text
-        return [(p[0], vr, text(p).lower()) for vr in _SAYS_TEXT for p in self.places.get(vr, ())]
+        places, text = self.told.places, self.told.text
+        return [
+            (place[0], vr, text(place).lower())
+            for vr in _SAYS_TEXT
+            for place in places.get(vr, ())
+            if place[0] not in _OURS and _OURS.isdisjoint(place[3])
+        ]
 
 
 def _uids(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
@@ -294,7 +299,7 @@ def _uids(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
     if not there:
         return
     for vr in _STRINGS:
-        for place in said.places.get(vr, ()):
+        for place in said.told.places.get(vr, ()):
             for uid in _UID.findall(said.told.value(place).decode("latin-1")) if place[0] not in _CLASS_UIDS else ():
                 if uid in there and (vr == "UI" or uid.count(".") > 3):
                     _residual("deid.residual-uid", _keyword(old[uid]), place[0])
@@ -343,7 +348,7 @@ def _identifiers(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
         if said.binary and len(needle.text) >= 6 and not number and any(f in said.binary for f in _forms(needle.text)):
             _residual("deid.residual-identifier", needle.attribute, 0)
         if number and len(needle.text) >= 7 and needle.text in said.numbers:
-            for place in (*said.places.get("IS", ()), *said.places.get("DS", ())):
+            for place in said.told.of(("IS", "DS")):
                 if said.told.value(place).strip(b" \0") == needle.text.encode():
                     _residual("deid.residual-identifier", needle.attribute, place[0])
 

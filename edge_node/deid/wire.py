@@ -95,8 +95,9 @@ def tags_of(vr: str) -> list[int]:
 
 
 class _Reader:
-    def __init__(self, data: bytes, big: bool) -> None:
+    def __init__(self, data: bytes, big: bool, last: int = UNDEFINED) -> None:
         self.data = data
+        self.last = last
         order = ">" if big else "<"
         self.pair = struct.Struct(order + "HH").unpack_from
         self.explicit = struct.Struct(order + "HH2sH").unpack_from
@@ -115,7 +116,7 @@ class _Reader:
         """Read elements into `found` up to `end` or, if `delimited`, to the delimiter; gives the position after."""
         if depth > MAX_DEPTH:
             raise Malformed(f"sequences are nested deeper than {MAX_DEPTH}")
-        data, read = self.data, self.implicit if implicit else self.explicit
+        data, read, last = self.data, self.implicit if implicit else self.explicit, self.last
         while pos < end:
             if pos + 8 > end:
                 raise Malformed("the data ends inside an element")
@@ -155,6 +156,8 @@ class _Reader:
                 made = Element(tag, vr, data[pos : pos + length])
                 pos += length
             found[tag] = made
+            if tag >= last and not depth:
+                return pos
         if delimited:
             raise Malformed("an item is not closed")
         return pos
@@ -310,11 +313,11 @@ def inflate_some(data: bytes) -> bytes:
     return plain
 
 
-def parse_some(data: bytes, syntax: Syntax) -> Node:
-    """The top-level elements of a damaged data set, up to the damage."""
+def parse_some(data: bytes, syntax: Syntax, last: int = UNDEFINED) -> Node:
+    """The top-level elements of a damaged data set, up to the damage, or up to the tag `last`."""
     found: Node = {}
     with contextlib.suppress(Malformed):
-        _Reader(data, syntax.big).node(0, len(data), syntax.implicit, False, 0, found)
+        _Reader(data, syntax.big, last).node(0, len(data), syntax.implicit, False, 0, found)
     return found
 
 
