@@ -30,7 +30,8 @@ class Deidentifier:
     """One recipe and one site key, ready for many instances. Built once a process; calls may run in parallel.
 
     `site_key` has at least 16 bytes; `version` is the product's version, which (0012,0063) of clean objects names;
-    `variables` are what ``var:`` stands for in the recipe; `base` is a recipe that `recipe` stands on (`combine`).
+    `variables` are what ``var:`` stands for in the recipe; `base` is a recipe that `recipe` stands on (`combine`);
+    `label` is a trial's, for pseudonyms of its own (`Pseudonyms`).
     Raises Stop("deid.recipe-invalid") with file and line, Stop("deid.site-key") for a key that is too short.
     """
 
@@ -45,6 +46,7 @@ class Deidentifier:
         version: str,
         variables: Mapping[str, str] | None = None,
         base: Path | None = None,
+        label: str = "",
     ) -> None:
         if len(site_key) < 16:
             raise Stop("deid.site-key", "the site key is shorter than 16 bytes", hint="edge-node init")
@@ -54,8 +56,8 @@ class Deidentifier:
         self.recipe = combine(load(base, variables or ()), loaded) if base is not None else loaded
         self._plan = Plan(self.recipe, variables)
         self._claimed = Element(0x00120064, "SQ", items=[_code(value) for value in self._plan.claims])
-        self._pseudonyms = Pseudonyms(self._site_key)
-        self.recipe_id = RecipeId(recipe.stem, self._plan.sha256)
+        self._pseudonyms = Pseudonyms(self._site_key, label)
+        self.recipe_id = RecipeId(recipe.stem, self._plan.sha256, label)
 
     @property
     def claims(self) -> tuple[str, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from edge_node.deid import harden, wire
 from edge_node.deid.e1_1 import table
 from edge_node.deid.fields import Field, keywords, parse_tag
-from edge_node.deid.plan import Plan
+from edge_node.deid.plan import Plan, unfit_days
 from edge_node.deid.profiles import line_for
 from edge_node.deid.recipe import Finding, Recipe, Rule, read
 
@@ -18,11 +18,13 @@ _NAMES_SOMEONE = (0x00100010, 0x00100020, 0x00100030, 0x00101000, 0x00101001, 0x
 def lint(path: Path, variables: Collection[str] = ()) -> list[Finding]:
     """Every error of a recipe and, if it has none, every doubt, in order of lines; what concerns the whole file last.
 
-    Raises Stop if there is no text to read.
+    `variables` are what ``var:`` stands for, or its names alone. Raises Stop if there is no text to read.
     """
     recipe, findings = read(path, variables)
+    given = variables if isinstance(variables, Mapping) else dict.fromkeys(variables, "1")
+    findings = [*findings, *unfit_days(recipe, given)]
     if not any(finding.error for finding in findings):
-        plan = Plan(recipe, dict.fromkeys(variables, "0"))
+        plan = Plan(recipe, given)
         findings = [*findings, *_idle(recipe, plan), *_kept_names(recipe), *_unnamed(plan)]
     return sorted(findings, key=lambda finding: (not finding.line, finding.line))
 
