@@ -49,7 +49,7 @@ def test_a_valid_configuration_is_said_to_be_valid() -> None:
 
 def test_check_says_which_objects_get_which_recipe_and_what_is_doubtful(tmp_path: Path) -> None:
     recipe, config = tmp_path / "own.deid", tmp_path / "edge-node.toml"
-    recipe.write_text("FORMAT dicom\n\n%header\nKEEP PatientName\nADD ClinicalTrialProtocolID var:protocol\n")
+    recipe.write_text("FORMAT dicom\n\n%header\nKEEP PatientName\nADD ProtocolName var:protocol\n")
     config.write_text(
         '[[deid.rules]]\ncalling_ae_titles = ["CT2", "CT1"]\ncalled_ae_titles = ["LUNG"]\nrecipe = "own.deid"\n'
         'trial = "LUNG-1"\nvariables = { protocol = "P-1" }\n'

@@ -167,3 +167,19 @@ def test_a_shift_by_a_variable_that_is_no_number_of_days_is_refused_with_its_lin
     assert [(f.line, f.error) for f in lint(path, given) if f.error] == [(4, True)]
     assert not any(f.error for f in lint(path, {"days": "-31"}))
     assert not any(f.error for f in lint(path, ["days"]))
+
+
+def test_a_clinical_trial_module_that_is_not_whole_is_doubtful(tmp_path: Path) -> None:
+    lines = [
+        "ADD ClinicalTrialProtocolID X",
+        "ADD ClinicalTrialProtocolName X",
+        "ADD ClinicalTrialSponsorName X",
+        "ADD ClinicalTrialSiteID X",
+        "ADD ClinicalTrialSiteName X",
+        "ADD ClinicalTrialSubjectReadingID func:pseudonym_patient",
+    ]
+    assert not [f for f in lint(own(tmp_path, "\n".join(lines))) if f.line]
+    [doubt] = [f for f in lint(own(tmp_path, "\n".join(lines[1:5]))) if f.line]
+    assert (doubt.line, doubt.error) == (4, False)
+    assert "needs ClinicalTrialProtocolID, ClinicalTrialSubjectID too" in doubt.what
+    assert not [f for f in lint(own(tmp_path, "REMOVE ClinicalTrialProtocolID")) if f.line]
