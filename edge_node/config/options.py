@@ -28,7 +28,7 @@ _WORDS: dict[Kind, str] = {
     "list": "a list of texts",
     "map": "a table of numbers",
     "texts": "a table of texts",
-    "tables": "tables of their own in the file",
+    "tables": "tables in double brackets",
 }
 
 

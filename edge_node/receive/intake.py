@@ -50,14 +50,14 @@ class Intake:
             conflict = Quarantine(
                 "receive.other-trial",
                 "its study is kept under other pseudonyms, those of another trial or of the site; they stay in force",
-                hint="name all senders of a study in one of [[deid.rules]], or discard this object: edge-node study",
+                hint="let one of [[deid.rules]] name all who send a study; to destroy this: edge-node study discard",
             )
             return self._quarantine(received, conflict)
         except OtherRecipe:
             conflict = Quarantine(
                 "receive.other-recipe",
                 "the same SOP Instance UID came before and went by another recipe; the first one stays in force",
-                hint="name all senders of an object in one of [[deid.rules]], or discard this copy: edge-node study",
+                hint="let one of [[deid.rules]] name all who send it; to destroy this copy: edge-node study discard",
             )
             return self._quarantine(received, conflict)
         except Conflict:

@@ -95,7 +95,8 @@ def test_the_schema_knows_the_shipped_recipes_and_the_variables_of_the_language(
         (rules('modalities = ["CT", 4]'), "2: [[deid.rules]] #1 modalities: element 2: must be text; not 4"),
         (rules('calling_ae_title = ["A"]'), "#1 calling_ae_title: there is no such option; did you mean calling_ae_ti"),
         (rules('modalities = ["CT"]; variables = { x = 1 }'), "3: [[deid.rules]] #1 variables.x: must be text; not 1"),
-        ("[deid]\nrules = 3\n", "2: [deid] rules: must be tables of their own in the file; not 3"),
+        ('[deid.rules]\ntrial = "T"\n', '1: [deid] rules: must be tables in double brackets; not {"trial": "T"}'),
+        ("[deid]\nrules = 3\n", "2: [deid] rules: must be tables in double brackets; not 3"),
         ('[deid]\nvariables = { recipe_name = "x" }', "[deid] variables: the node itself says what var:recipe_name is"),
         ('[deid]\nvariables = { a = "Jos\u00e9" }', "[deid] variables: the value of a must have 1 to 64 printable ASC"),
         ('[deid]\nvariables = { "a b" = "x" }', "[deid] variables: the name of a variable has letters, digits and"),
@@ -120,7 +121,7 @@ def test_a_rule_is_changed_in_the_file_and_nowhere_else(tmp_path: Path) -> None:
     [told] = _problems(tmp_path, text, {"EDGE_NODE_DEID__RULES__0__TRIAL": "U"})
     assert told == "EDGE_NODE_DEID__RULES__0__TRIAL: one rule cannot be changed here; write [[deid.rules]] in the file"
     [told] = _problems(tmp_path, text, {"EDGE_NODE_DEID__RULES": "x"})
-    assert told.startswith("EDGE_NODE_DEID__RULES: [deid] rules: must be tables of their own")
+    assert told.startswith("EDGE_NODE_DEID__RULES: [deid] rules: must be tables in double brackets")
 
 
 def test_a_variable_of_the_recipes_keeps_its_spelling_in_the_environment(tmp_path: Path) -> None:
