@@ -194,14 +194,23 @@ class Plan:
                 if any(true(element, scene) for true in decision.conditions):
                     continue
                 decision = decision.otherwise
-            made = self._made(decision, element, scene)
-            if made is not None:
-                clean[tag] = made
+            if isinstance(decision, str) or element.items is not None or element.fragments is not None:
+                made = self._made(decision, element, scene)
+                if made is not None:
+                    clean[tag] = made
+            elif not element.value:
+                clean[tag] = element
+            else:
+                value = decision(element, scene)
+                if value is element.value:
+                    clean[tag] = element
+                elif value is not None:
+                    clean[tag] = Element(tag, element.vr, value)
         for tag, rule in self._added.get(tuple(t for t, _ in scene.path), ()) if self._added else ():
             vr = wire.dictionary_vr(tag)[:2]
             kind, _, name = rule.value.partition(":")
-            value = self._value(kind, name, rule.value)(Element(tag, vr), scene)
-            clean[tag] = Element(tag, vr, value or b"")
+            added = self._value(kind, name, rule.value)(Element(tag, vr), scene)
+            clean[tag] = Element(tag, vr, added or b"")
         return clean
 
     def _made(self, decision: Decision, element: Element, scene: Scene) -> Element | None:

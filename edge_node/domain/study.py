@@ -6,9 +6,11 @@ second, and the spool, triage and forwarding accept nothing else.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 
 class Role(StrEnum):
@@ -103,7 +105,7 @@ class RecipeId:
     trial: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DeidentifiedInstance:
     """One clean, verified object. All UIDs are pseudonymous; nothing here identifies anyone.
 
@@ -127,7 +129,11 @@ class DeidentifiedInstance:
     patient_key: str
     order_priority: str
     recipe: RecipeId
-    sha256: str  # hex, of part10
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash (hex) of `part10`."""
+        return hashlib.sha256(self.part10).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
