@@ -11,8 +11,6 @@ from edge_node.deid.door import MODALITY, Deidentifier
 from edge_node.domain.selection import Condition, first_fit
 from edge_node.domain.study import Deidentified, IdentifiedInstance, RecipeId
 
-_HEAD = 1 << 16  # (0008,0060) stands near the front (PS3.5 7.1: elements are in ascending order)
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -68,9 +66,7 @@ def modality_of(instance: IdentifiedInstance) -> str:
     try:
         syntax = bitstream.syntax_of(instance.transfer_syntax)
         data = wire.inflate_some(instance.dataset) if syntax.deflated else instance.dataset
-        found = wire.parse_some(data[:_HEAD], syntax)
-        if MODALITY not in found and len(data) > _HEAD:
-            found = wire.parse_some(data, syntax)
-        return wire.ascii_text(found, MODALITY).upper()
+        # Elements are in ascending order (PS3.5 7.1): whatever comes later, the pixels above all, is not looked at.
+        return wire.ascii_text(wire.parse_some(data, syntax, MODALITY), MODALITY).upper()
     except Exception:  # whatever is wrong with it, the recipe that is for everything will say
         return ""

@@ -111,7 +111,7 @@ def test_the_modality_is_read_in_every_byte_order_and_only_at_the_top(syntax: st
     ds = ct(Modality="MR")
     item = Dataset()
     item.Modality = "SR"
-    ds.ReferencedImageSequence = [item]
+    ds.LanguageCodeSequence = ds.ReferencedImageSequence = [item, item]  # before it and behind it
     assert modality_of(received(ds, syntax)) == "MR"
 
 
