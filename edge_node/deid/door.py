@@ -32,7 +32,8 @@ class Deidentifier:
     """One recipe and one site key, ready for many instances. Built once a process; calls may run in parallel.
 
     `site_key` has at least 16 bytes; `version` is the product's version, which (0012,0063) of clean objects names;
-    `variables` are what ``var:`` stands for in the recipe; `base` is a recipe that `recipe` stands on (`combine`).
+    `variables` are what ``var:`` stands for in the recipe; `base` is a recipe that `recipe` stands on (`combine`);
+    `label` is a trial's, for pseudonyms of its own (`Pseudonyms`).
     Raises Stop("deid.recipe-invalid") with file and line, Stop("deid.site-key") for a key that is too short.
     """
 
@@ -47,6 +48,7 @@ class Deidentifier:
         version: str,
         variables: Mapping[str, str] | None = None,
         base: Path | None = None,
+        label: str = "",
     ) -> None:
         if len(site_key) < 16:
             raise Stop("deid.site-key", "the site key is shorter than 16 bytes", hint="edge-node init")
@@ -58,8 +60,8 @@ class Deidentifier:
         self._claimed = [_code(value) for value in self._plan.claims]
         self._encoded: dict[Syntax, Element] = {}  # what the node says of its method is the same in every object
         self._metas: dict[tuple[str, str], tuple[bytes, bytes]] = {}
-        self._pseudonyms = Pseudonyms(self._site_key)
-        self.recipe_id = RecipeId(recipe.stem, self._plan.sha256)
+        self._pseudonyms = Pseudonyms(self._site_key, label)
+        self.recipe_id = RecipeId(recipe.stem, self._plan.sha256, label)
 
     @property
     def claims(self) -> tuple[str, ...]:

@@ -46,10 +46,13 @@ def patient_key(site_key: bytes, patient_id: str, issuer: str = "") -> str:
 
 
 class Pseudonyms:
-    """All pseudonyms of one site key. Stateless, safe to share between threads."""
+    """All pseudonyms of one site key under one label. Stateless, safe to share between threads.
 
-    def __init__(self, site_key: bytes) -> None:
-        self._key = site_key
+    A label gives pseudonyms of its own, made with the key HMAC-SHA256(site key, "label|" + label); "" is the site key.
+    """
+
+    def __init__(self, site_key: bytes, label: str = "") -> None:
+        self._key = _digest(site_key, "label", label) if label else site_key
 
     def uid(self, old: str) -> str:
         """Pseudonymous UID; UIDs of the standard itself (1.2.840.10008…) and "" stay as they are."""
