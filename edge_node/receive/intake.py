@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from edge_node.domain.errors import EdgeNodeError, Quarantine
 from edge_node.domain.study import Deidentified, IdentifiedInstance
-from edge_node.store.intake import Conflict, IntakeStore, Receipt
+from edge_node.store.intake import Conflict, IntakeStore, OtherPseudonyms, OtherRecipe, Receipt
 
 Deidentify = Callable[[IdentifiedInstance], Deidentified]
 PeekStudy = Callable[[IdentifiedInstance], str | None]
@@ -46,6 +46,20 @@ class Intake:
             return self._quarantine(received, wrapped)
         try:
             return self._store.record(clean, calling_ae=received.calling_ae, received_at=received.received_at)
+        except OtherPseudonyms:
+            conflict = Quarantine(
+                "receive.other-trial",
+                "its study is kept under other pseudonyms, those of another trial or of the site; they stay in force",
+                hint="let one of [[deid.rules]] name all who send a study; to destroy this: edge-node study discard",
+            )
+            return self._quarantine(received, conflict)
+        except OtherRecipe:
+            conflict = Quarantine(
+                "receive.other-recipe",
+                "the same SOP Instance UID came before and went by another recipe; the first one stays in force",
+                hint="let one of [[deid.rules]] name all who send it; to destroy this copy: edge-node study discard",
+            )
+            return self._quarantine(received, conflict)
         except Conflict:
             conflict = Quarantine(
                 "receive.conflicting-duplicate",

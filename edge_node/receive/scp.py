@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import ip_address
 from socketserver import BaseServer
 from typing import Any
@@ -94,10 +94,21 @@ class _Server(ThreadedAssociationServer):
 
 
 class StorageSCP:
-    """The listening SCP. `accept` makes an instance durable or raises; `has_room` guards the disk reserve."""
+    """The listening SCP. `accept` makes an instance durable or raises; `has_room` guards the disk reserve.
 
-    def __init__(self, config: Receive, accept: Accept, has_room: Callable[[], bool]) -> None:
+    `further_ae_titles` are called AE titles it answers to besides its own.
+    """
+
+    def __init__(
+        self,
+        config: Receive,
+        accept: Accept,
+        has_room: Callable[[], bool],
+        *,
+        further_ae_titles: Collection[str] = (),
+    ) -> None:
         self._config = config
+        self._called = frozenset(title.strip() for title in (config.ae_title, *further_ae_titles))
         self._accept = accept
         self._has_room = has_room
         self._admission = Admission(config)
@@ -117,7 +128,6 @@ class StorageSCP:
         entity = AE(self._config.ae_title)
         entity.maximum_pdu_size = MAX_PDU
         entity.maximum_associations = self._config.max_associations
-        entity.require_called_aet = self._config.require_called_ae_title
         entity.require_calling_aet = list(self._config.calling_ae_titles)
         entity.network_timeout = self._config.network_timeout_s
         entity.acse_timeout = self._config.network_timeout_s
@@ -154,12 +164,18 @@ class StorageSCP:
         return finished
 
     def _on_requested(self, event: evt.Event) -> None:
-        association = event.assoc
+        association, request = event.assoc, event.assoc.requestor.primitive
         if self._draining:
             association.acse.send_reject(0x02, 0x01, 0x01)  # rejected-transient, service-user, no reason (PS3.8 9.3.4)
             association.kill()
             return
-        proposed = association.requestor.primitive.presentation_context_definition_list
+        if self._config.require_called_ae_title and str(request.called_ae_title).strip() not in self._called:
+            # rejected-permanent, service-user, called-AE-title-not-recognized; pynetdicom knows one title only
+            association.acse.send_reject(0x01, 0x01, 0x07)
+            log.warning("association.rejected", calling_ae=str(request.calling_ae_title).strip())
+            association.kill()
+            return
+        proposed = request.presentation_context_definition_list
         association.acceptor.supported_contexts = self._admission.contexts_for(proposed)
 
     def _on_rejected(self, event: evt.Event) -> None:
@@ -191,7 +207,7 @@ class StorageSCP:
             sop_class=str(request.AffectedSOPClassUID),
             sop_instance=str(request.AffectedSOPInstanceUID),
             calling_ae=calling,
-            called_ae=str(event.assoc.acceptor.ae_title).strip(),
+            called_ae=str(requestor.primitive.called_ae_title).strip(),  # the acceptor's own title is always ours
             peer=_address(requestor.address),
             received_at=time.time(),
         )

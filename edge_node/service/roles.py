@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from edge_node import __version__
+from edge_node.config.rules import called_ae_titles
 from edge_node.config.schema import Config
 from edge_node.consent import source_for
 from edge_node.domain.errors import Stop
@@ -20,7 +20,7 @@ from edge_node.receive.workers import Accept, WorkerPool
 from edge_node.service import logs, notify
 from edge_node.service.housekeeping import Job
 from edge_node.service.life import Life
-from edge_node.service.node import Node, escrow_of, models_path, open_node, recipe_path, spool_path
+from edge_node.service.node import Node, escrow_of, models_path, open_node, spool_path
 from edge_node.service.process import die_with_parent, harden
 from edge_node.service.site_keys import SiteKey, continuing
 from edge_node.store.spool import free_bytes
@@ -74,7 +74,12 @@ def _dicom(config: Config) -> int:
     pool.start()
     reserve = config.storage.reserve_mb * 1_000_000
     folder = spool_path(config)
-    scp = StorageSCP(config.receive, pool.accept, lambda: free_bytes(folder) > reserve)
+    scp = StorageSCP(
+        config.receive,
+        pool.accept,
+        lambda: free_bytes(folder) > reserve,
+        further_ae_titles=called_ae_titles(config),
+    )
     try:
         scp.start()
     except OSError as error:
@@ -97,8 +102,9 @@ def _dicom(config: Config) -> int:
 
 def make_intake(config: Config) -> Accept:
     """Build the accepting function of one de-identifying worker process."""
-    from edge_node.deid import Deidentifier, peek_study_key
+    from edge_node.deid import peek_study_key
     from edge_node.receive.intake import Intake
+    from edge_node.service.recipes import build
     from edge_node.store.intake import IntakeStore
 
     harden()
@@ -107,8 +113,7 @@ def make_intake(config: Config) -> Accept:
     site_key, before = node.keys.key("pseudonym"), node.keys.old("pseudonym")
 
     def with_key(key: bytes) -> SiteKey:
-        deidentifier = Deidentifier(recipe_path(config), key, version=__version__)
-        return SiteKey(deidentifier.deidentify, lambda instance: peek_study_key(instance, key))
+        return SiteKey(build(config, key).deidentify, lambda instance: peek_study_key(instance, key))
 
     store = IntakeStore(
         node.database,

@@ -125,7 +125,7 @@ def find(connection: Connection, what: str) -> list[Known]:
     named = select(study).where(or_(study.c.study_key == what, study.c.study_uid == what, study.c.study_key.in_(keys)))
     for row in connection.execute(named.order_by(study.c.first_received_at)):
         if row.study_key not in seen:
-            found.append(Known(row.study_key, row.study_uid, row.label, row.site_key_id))
+            found.append(Known(row.study_key, row.study_uid, row.trial, row.site_key_id))
     return found
 
 
@@ -175,4 +175,4 @@ def _context(study_key: str, study_uid: str) -> str:
 
 def labels(connection: Connection) -> set[str]:
     """Every key label that the ledger has met."""
-    return {*connection.execute(select(escrow.c.label).union(select(study.c.label))).scalars()}
+    return {*connection.execute(select(escrow.c.label).union(select(study.c.trial))).scalars()}

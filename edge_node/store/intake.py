@@ -11,7 +11,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, insert, select, update
 
 from edge_node.domain.errors import EdgeNodeError
-from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, StudyState
+from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, RecipeId, StudyState
 from edge_node.store import audit
 from edge_node.store.database import Database
 from edge_node.store.escrow import Escrow
@@ -42,6 +42,14 @@ class Conflict(Exception):
     """The same SOP Instance UID is already kept with other content."""
 
 
+class OtherRecipe(Conflict):
+    """The same SOP Instance UID is already kept as another recipe made it; with the same content or not."""
+
+
+class OtherPseudonyms(Conflict):
+    """The study is already kept under the pseudonyms of another trial: this instance would be a second study."""
+
+
 class IntakeStore:
     """Writes what the receiver accepted; one per worker process."""
 
@@ -62,10 +70,11 @@ class IntakeStore:
         self._quarantine_s = quarantine_s
         self._escrow = escrow
 
-    def known(self, sop_uid: str, source_digest: str) -> str | None:
-        """Study key of an instance that is already kept with the same content; raises Conflict on other content."""
+    def known(self, clean: Deidentified) -> bool:
+        """Whether this very instance is already kept. Raises Conflict when it, or its study, is kept otherwise."""
         with self._database.read() as connection:
-            return _known(connection, sop_uid, source_digest)
+            _check_trial(connection, clean)
+            return _known(connection, clean)
 
     def has_study(self, study_key: str) -> bool:
         """Whether the ledger knows the study, in whatever state."""
@@ -76,11 +85,12 @@ class IntakeStore:
         """Seal, sync and commit one clean object with its identity envelope and, where there is escrow, its record.
 
         When this returns, the instance survives kill -9 and power cut. Raises Conflict when the same SOP Instance
-        UID is kept with other content, Retry when disk or ledger cannot take it now.
+        UID is kept with other content, OtherRecipe when as another recipe made it, OtherPseudonyms when its study is
+        kept for another trial, Retry when disk or ledger cannot take it now.
         """
         one = clean.instance
         for _ in range(3):  # a data key may be destroyed by retention between opening and committing: begin again
-            if self.known(one.sop_uid, clean.source_digest):
+            if self.known(clean):
                 self._complete_escrow(clean)
                 return Receipt(Received.DUPLICATE, one.study_key)
             clean_key = self._keyring.obtain(one.study_key, KeyClass.CLEAN)
@@ -95,7 +105,7 @@ class IntakeStore:
                     self._keyring.forget(clean_key.key_id)
                     self._keyring.forget(vault_key.key_id)
                     continue
-                if _known(connection, one.sop_uid, clean.source_digest):
+                if _known(connection, clean):
                     return Receipt(Received.DUPLICATE, one.study_key)
                 if self._escrow is not None:
                     self._escrow.write(connection, clean)
@@ -169,13 +179,13 @@ class IntakeStore:
                     calling_ae=calling_ae,
                     recipe=one.recipe.name,
                     recipe_sha256=one.recipe.sha256,
+                    trial=one.recipe.trial,
                     instances=1,
                     bytes=len(one.part10),
                     first_received_at=received_at,
                     opened_at=received_at,
                     last_received_at=received_at,
                     site_key_id=clean.derivation.key_id,
-                    label=clean.derivation.label,
                 )
             )
             audit.append(
@@ -186,12 +196,13 @@ class IntakeStore:
                 {
                     "from": calling_ae,
                     "modality": one.modality,
-                    "recipe": one.recipe.sha256,
                     "site_key": clean.derivation.key_id,
-                    "label": clean.derivation.label,
+                    **_told(one.recipe),
                 },
             )
             return 1
+        if (row.trial, row.study_uid) != (one.recipe.trial, one.study_uid):
+            raise OtherPseudonyms  # another worker was quicker
         reopened = row.state != StudyState.RECEIVING
         revision = int(row.revision) + (1 if reopened else 0)
         changes: dict[str, object] = {
@@ -209,6 +220,9 @@ class IntakeStore:
                 connection, self._actor, "study.reopened", one.study_key, {"revision": revision, "was": row.state}
             )
         connection.execute(update(study).where(study.c.study_key == one.study_key).values(**changes))
+        if one.recipe.sha256 != row.recipe_sha256 and not _used(connection, one.study_key, one.recipe.sha256):
+            detail = {"from": calling_ae, "modality": one.modality, **_told(one.recipe)}
+            audit.append(connection, self._actor, "study.recipe", one.study_key, detail)
         return revision
 
     def quarantine(
@@ -268,12 +282,35 @@ class IntakeStore:
         return Receipt(Received.QUARANTINED, study_key or "", error.code)
 
 
-def _known(connection: Connection, sop_uid: str, source_digest: str) -> str | None:
+def _known(connection: Connection, clean: Deidentified) -> bool:
+    """Whether the instance is kept as it is. The first one stays in force whatever comes later under its name."""
+    one = clean.instance
     row = connection.execute(
-        select(instance.c.source_digest, instance.c.study_key).where(instance.c.sop_uid == sop_uid)
+        select(instance.c.source_digest, instance.c.recipe_sha256).where(instance.c.sop_uid == one.sop_uid)
     ).one_or_none()
     if row is None:
-        return None
-    if row.source_digest != source_digest:
-        raise Conflict
-    return str(row.study_key)
+        return False
+    if row.source_digest != clean.source_digest:
+        raise Conflict if row.recipe_sha256 == one.recipe.sha256 else OtherRecipe
+    return True
+
+
+def _check_trial(connection: Connection, clean: Deidentified) -> None:
+    """A study has one trial's pseudonyms: a copy under those of another could be joined to it by its pixels."""
+    one = clean.instance
+    query = select(study.c.trial, study.c.study_uid).where(study.c.study_key == one.study_key)
+    kept = connection.execute(query).one_or_none()
+    if kept is not None and (kept.trial, kept.study_uid) != (one.recipe.trial, one.study_uid):
+        raise OtherPseudonyms
+
+
+def _used(connection: Connection, study_key: str, recipe_sha256: str) -> bool:
+    rows = select(instance.c.sop_uid).where(
+        instance.c.study_key == study_key, instance.c.recipe_sha256 == recipe_sha256
+    )
+    return connection.execute(rows.limit(1)).first() is not None
+
+
+def _told(recipe: RecipeId) -> dict[str, str]:
+    """The recipe as the audit names it."""
+    return {"recipe": recipe.sha256, "name": recipe.name} | ({"trial": recipe.trial} if recipe.trial else {})

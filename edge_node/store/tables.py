@@ -43,7 +43,8 @@ study = Table(
     Column("order_priority", String(16), nullable=False),
     Column("calling_ae", String(16), nullable=False),
     Column("recipe", String(64), nullable=False),
-    Column("recipe_sha256", String(64), nullable=False),
+    Column("recipe_sha256", String(64), nullable=False),  # of the first instance; each instance has its own
+    Column("trial", String(32), nullable=False, default=""),  # whose pseudonyms the whole study has; "" the site's own
     Column("instances", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("first_received_at", Float, nullable=False),
@@ -55,7 +56,6 @@ study = Table(
     Column("delivered_at", Float),
     Column("closed_at", Float),
     Column("site_key_id", String(8), nullable=False, default="", server_default=""),  # which site key made its names
-    Column("label", String(32), nullable=False, default="", server_default=""),  # key label of its pseudonyms
 )
 Index("study_by_state", study.c.state)
 

@@ -142,11 +142,12 @@ def test_the_first_instance_of_a_study_brings_its_record_and_no_later_one(
     }
 
 
-def test_two_labels_of_one_study_have_a_record_each(store: Store, escrowed: IntakeStore, make: Make) -> None:
+def test_the_label_of_each_study_is_known(store: Store, escrowed: IntakeStore, make: Make) -> None:
     escrowed.record(make(1), calling_ae="CT1", received_at=1.0)
-    escrowed.record(make(2, label="trial-A", study_uid="2.25.22"), calling_ae="CT1", received_at=1.0)
+    other = make(2, label="trial-A", study_uid="2.25.22", study="STUDYKEY0002")
+    escrowed.record(other, calling_ae="CT1", received_at=1.0)
     with store.database.read() as connection:
-        assert [k.label for k in find(connection, "STUDYKEY0001")] == ["", "trial-A"]
+        assert [k.label for k in find(connection, "STUDYKEY0001")] == [""]
         assert [k.label for k in find(connection, "2.25.22")] == ["trial-A"]
         assert labels(connection) == {"", "trial-A"}
 
@@ -227,20 +228,19 @@ def test_nothing_of_a_record_lies_on_the_disk_in_the_clear(store: Store, escrowe
         assert not [n for n in (b"ZZSECRET", b"ZZ4711", b"ZZACC", b"1.2.3.4711") if n in path.read_bytes()], path.name
 
 
-def test_a_version_2_ledger_learns_of_escrow(store: Store, make: Make) -> None:
+def test_a_version_3_ledger_learns_of_escrow(store: Store, make: Make) -> None:
     store.intake.record(make(1), calling_ae="CT1", received_at=1.0)
     with store.database.write() as connection:
         connection.execute(text("DROP TABLE escrow"))
-        for column in ("site_key_id", "label"):
-            connection.execute(text(f"ALTER TABLE study DROP COLUMN {column}"))
-        connection.execute(tables.schema_version.delete().where(tables.schema_version.c.version > 2))
+        connection.execute(text("ALTER TABLE study DROP COLUMN site_key_id"))
+        connection.execute(tables.schema_version.delete().where(tables.schema_version.c.version > 3))
     store.database.close()
     database = Database(store.database.path)
     assert database.migrate() == len(MIGRATIONS)
     with database.read() as connection:
         row = connection.execute(select(tables.study)).one()
         assert connection.execute(select(tables.escrow)).first() is None
-    assert (row.site_key_id, row.label) == ("", "")
+    assert (row.site_key_id, row.trial) == ("", "")
 
 
 def test_a_record_of_an_envelope_without_anything_is_empty_and_not_an_error() -> None:
