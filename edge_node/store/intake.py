@@ -14,6 +14,7 @@ from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, RecipeId, StudyState
 from edge_node.store import audit
 from edge_node.store.database import Database
+from edge_node.store.escrow import Escrow
 from edge_node.store.keyring import Keyring, key_exists
 from edge_node.store.seal import seal
 from edge_node.store.spool import SpoolWriter
@@ -53,13 +54,21 @@ class IntakeStore:
     """Writes what the receiver accepted; one per worker process."""
 
     def __init__(
-        self, database: Database, keyring: Keyring, spool: SpoolWriter, *, actor: str, quarantine_s: float
+        self,
+        database: Database,
+        keyring: Keyring,
+        spool: SpoolWriter,
+        *,
+        actor: str,
+        quarantine_s: float,
+        escrow: Escrow | None = None,
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._spool = spool
         self._actor = actor
         self._quarantine_s = quarantine_s
+        self._escrow = escrow
 
     def known(self, clean: Deidentified) -> bool:
         """Whether this very instance is already kept. Raises Conflict when it, or its study, is kept otherwise."""
@@ -67,8 +76,13 @@ class IntakeStore:
             _check_trial(connection, clean)
             return _known(connection, clean)
 
+    def has_study(self, study_key: str) -> bool:
+        """Whether the ledger knows the study, in whatever state."""
+        with self._database.read() as connection:
+            return connection.execute(select(study.c.state).where(study.c.study_key == study_key)).first() is not None
+
     def record(self, clean: Deidentified, *, calling_ae: str, received_at: float) -> Receipt:
-        """Seal, sync and commit one clean object with its identity envelope.
+        """Seal, sync and commit one clean object with its identity envelope and, where there is escrow, its record.
 
         When this returns, the instance survives kill -9 and power cut. Raises Conflict when the same SOP Instance
         UID is kept with other content, OtherRecipe when as another recipe made it, OtherPseudonyms when its study is
@@ -77,6 +91,7 @@ class IntakeStore:
         one = clean.instance
         for _ in range(3):  # a data key may be destroyed by retention between opening and committing: begin again
             if self.known(clean):
+                self._complete_escrow(clean)
                 return Receipt(Received.DUPLICATE, one.study_key)
             clean_key = self._keyring.obtain(one.study_key, KeyClass.CLEAN)
             vault_key = self._keyring.obtain(one.study_key, KeyClass.ENVELOPE)
@@ -92,6 +107,8 @@ class IntakeStore:
                     continue
                 if _known(connection, clean):
                     return Receipt(Received.DUPLICATE, one.study_key)
+                if self._escrow is not None:
+                    self._escrow.write(connection, clean)
                 revision = self._touch_study(connection, clean, calling_ae, received_at)
                 connection.execute(
                     insert(instance).values(
@@ -132,6 +149,17 @@ class IntakeStore:
             return Receipt(Received.STORED, one.study_key)
         raise EdgeNodeError("store.key-churn", "data keys of a study were destroyed three times while it was received")
 
+    def _complete_escrow(self, clean: Deidentified) -> None:
+        """A study from before escrow was on gets its record with the next instance that is acknowledged, even if it is
+        one that was here before."""
+        if self._escrow is None:
+            return
+        with self._database.read() as connection:
+            missing = self._escrow.missing(connection, clean)
+        if missing:
+            with self._database.write() as connection:
+                self._escrow.write(connection, clean)
+
     def _touch_study(self, connection: Connection, clean: Deidentified, calling_ae: str, received_at: float) -> int:
         """Open the study, or extend it; a late instance reopens it as the next revision. Returns the revision."""
         one = clean.instance
@@ -157,6 +185,7 @@ class IntakeStore:
                     first_received_at=received_at,
                     opened_at=received_at,
                     last_received_at=received_at,
+                    site_key_id=clean.derivation.key_id,
                 )
             )
             audit.append(
@@ -164,7 +193,12 @@ class IntakeStore:
                 self._actor,
                 "study.opened",
                 one.study_key,
-                {"from": calling_ae, "modality": one.modality, **_told(one.recipe)},
+                {
+                    "from": calling_ae,
+                    "modality": one.modality,
+                    "site_key": clean.derivation.key_id,
+                    **_told(one.recipe),
+                },
             )
             return 1
         if (row.trial, row.study_uid) != (one.recipe.trial, one.study_uid):
