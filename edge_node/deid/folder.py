@@ -249,8 +249,9 @@ def _pixels(bench: _Bench, series: list[Noted]) -> Iterator[Noted]:
     for judged in judge_series(objects, bench.seeing()):
         one = waiting[judged.was.sop_uid]
         outcome = replace(one.outcome, pixels=judged.pixel_work)
-        if reason := why_held(judged) if bench.work.hold_pixels else "":
-            outcome = replace(outcome, code="deid.pixels-uncleaned", reason=reason)
+        held = why_held(judged) if bench.work.hold_pixels else None
+        if held is not None:
+            outcome = replace(outcome, code=held.code, reason=held.message)
         else:
             (drafts / judged.was.sop_uid).write_bytes(judged.was.read() if judged.part10 is None else judged.part10)
         yield Noted(one.number, outcome, one.made)

@@ -81,16 +81,20 @@ def judge_series(objects: Sequence[CleanObject], tools: Tools) -> Iterator[Judge
         yield from _Series(list(objects), tools).judged()
 
 
-def why_held(judged: Judged) -> str:
-    """In words, why an object does not leave; "" when it may. No value of the object is in it."""
+def why_held(judged: Judged) -> Quarantine | None:
+    """Why an object does not leave; None when it may."""
     if not judged.pixel_risk:
-        return ""
+        return None
     said = _WHY.get(judged.pixel_work)
     if judged.pixel_work.startswith("review:"):
         said = "they were looked at and what was found is masked; such images wait for a human"
     elif said is None:
         said = f"they cannot be opened ({judged.pixel_work.removeprefix('held:')})"
-    return f"the pixels may show identity ({judged.pixel_risk}): {said}"
+    return Quarantine(
+        "deid.pixels-uncleaned",
+        f"the pixels may show identity ({judged.pixel_risk}): {said}",
+        hint="edge-node docs pixels",
+    )
 
 
 def _open(one: CleanObject) -> bool:

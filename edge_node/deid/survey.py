@@ -131,8 +131,9 @@ def survey(
             path = Path(judged.was.sop_uid)
             seen.pixels[judged.pixel_work] += 1
             part10 = judged.part10
-            if reason := why_held(judged):
-                seen.held.append(Held(str(path.relative_to(folder)), "deid.pixels-uncleaned", reason))
+            held = why_held(judged)
+            if held is not None:
+                seen.held.append(Held(str(path.relative_to(folder)), held.code, held.message))
             else:
                 part10 = part10 or judged.was.read()
                 _count(path, part10, seen)
