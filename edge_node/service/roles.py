@@ -16,12 +16,12 @@ from edge_node.consent import source_for
 from edge_node.domain.errors import Stop
 from edge_node.domain.study import Role
 from edge_node.pipeline import Bench, Targets, Work
-from edge_node.receive.workers import Accept, WorkerPool
+from edge_node.receive.workers import AcceptAll, WorkerPool
 from edge_node.service import logs, notify
 from edge_node.service.housekeeping import Job
-from edge_node.service.life import Life
+from edge_node.service.life import HEARTBEAT_S, Life
 from edge_node.service.node import Node, models_path, open_node, recipe_path, spool_path
-from edge_node.service.process import die_with_parent, harden
+from edge_node.service.process import die_with_parent, harden, more_handles
 from edge_node.store.spool import free_bytes
 
 log = structlog.get_logger()
@@ -63,6 +63,7 @@ def run_role(role: Role, config: Config) -> int:
 def _dicom(config: Config) -> int:
     from edge_node.receive.scp import StorageSCP
 
+    more_handles()
     node = open_node(config, Role.DICOM)
     life = Life(node)
     life.listen_to_signals()
@@ -70,9 +71,16 @@ def _dicom(config: Config) -> int:
     count = config.receive.workers or min(8, os.cpu_count() or 1)
     pool = WorkerPool(count, make_intake, (config,), wait_s=config.receive.network_timeout_s / 2)
     pool.start()
-    reserve = config.storage.reserve_mb * 1_000_000
+    reserve, low = config.storage.reserve_mb * 1_000_000, config.storage.low_mb * 1_000_000
     folder = spool_path(config)
-    scp = StorageSCP(config.receive, pool.accept, lambda: free_bytes(folder) > reserve)
+    scp = StorageSCP(
+        config.receive,
+        pool.accept,
+        folder,
+        free_bytes=lambda: free_bytes(folder),
+        reserve=reserve,
+        low=low or reserve * 3 // 2,
+    )
     try:
         scp.start()
     except OSError as error:
@@ -90,10 +98,11 @@ def _dicom(config: Config) -> int:
         scp.stop(DRAIN_S)
         pool.close()
 
-    return life.live([], drain=drain)
+    tell = Job("refused", HEARTBEAT_S, lambda: life.tell(refused=scp.refused.rows()))
+    return life.live([tell], drain=drain)
 
 
-def make_intake(config: Config) -> Accept:
+def make_intake(config: Config) -> AcceptAll:
     """Build the accepting function of one de-identifying worker process."""
     from edge_node.deid import Deidentifier, peek_study_key
     from edge_node.receive.intake import Intake
@@ -117,7 +126,7 @@ def make_intake(config: Config) -> Accept:
         lambda instance: peek_study_key(instance, site_key),
         digest_key=site_key,
     )
-    return intake.accept
+    return intake.accept_all
 
 
 def _keep(name: str, step: str, body: Callable[[Config], None], config: Config, stop: threading.Event) -> None:
