@@ -39,7 +39,7 @@ def lint(
 
     call: Invocation = ctx.obj
     path = recipe or recipe_path(call.load().config)
-    given = deid_folder.variables_of(variables)
+    given = deid_folder.variables_of(deid_folder.with_the_sites(call, recipe, variables))
     found = findings_of(path, given)
     wrong = any(finding.error or strict for finding in found)
     data: dict[str, object] = {

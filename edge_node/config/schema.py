@@ -5,6 +5,7 @@ The commented `configs/edge-node.toml`, `edge-node config schema` and the docume
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +19,35 @@ def _ae_title(value: str) -> str:
     return value
 
 
+def _modality(value: str) -> str:
+    if not re.fullmatch(r"[A-Z0-9][A-Z0-9_ ]{0,15}", value):
+        raise ValueError("a modality is written as in (0008,0060): 1 to 16 capitals and digits, such as CT")
+    return value
+
+
+def _trial(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,15}", value):
+        raise ValueError("a trial's label has 1 to 16 letters, digits and dashes and begins with a letter or digit")
+    return value
+
+
+def _variables(values: dict[str, str]) -> dict[str, str]:
+    for name, value in values.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("the name of a variable has letters, digits and _ and does not begin with a digit")
+        if name in BUILT_IN_VARIABLES:
+            raise ValueError(f"the node itself says what var:{name} is; choose another name")
+        if not 0 < len(value) <= 64 or not value.isascii() or not value.isprintable() or "\\" in value:
+            raise ValueError(f"the value of {name} must have 1 to 64 printable ASCII characters without backslash")
+    return values
+
+
+BUILT_IN_VARIABLES = ("patient_shift", "patient_pseudonym", "recipe_name")
+SHIPPED_RECIPES = ("basic", "basic+research", "strict")  # what `recipe` may name instead of a file
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Modality = Annotated[str, AfterValidator(_modality)]
+Trial = Annotated[str, AfterValidator(_trial)]
+Variables = Annotated[dict[str, str], AfterValidator(_variables)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -65,7 +94,9 @@ class Receive(Section):
     ae_title: AeTitle = Field(default="EDGENODE", description="Our AE title.")
     host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104  a DICOM destination must be reachable
     port: Port = Field(default=11112, description="TCP port to listen on.")
-    require_called_ae_title: bool = Field(default=True, description="Reject associations that call another AE title.")
+    require_called_ae_title: bool = Field(
+        default=True, description="Reject associations that call neither this AE title nor one that a deid rule names."
+    )
     calling_ae_titles: list[AeTitle] = Field(default=[], description="Calling AE titles that may send; empty: any.")
     allowed_addresses: list[str] = Field(default=[], description="Addresses or networks that may connect; empty: any.")
     private_sop_classes: list[str] = Field(default=[], description="Private storage SOP Class UIDs to accept as well.")
@@ -109,10 +140,32 @@ class Settle(Section):
     )
 
 
+class DeidRule(Section):
+    """Another recipe, or a trial's own pseudonyms, for some objects. Of several rules the first that fits counts."""
+
+    calling_ae_titles: list[AeTitle] = Field(default=[], description="For these calling AE titles; empty: any.")
+    called_ae_titles: list[AeTitle] = Field(
+        default=[], description="For associations that call these AE titles, to which the node answers too; empty: any."
+    )
+    modalities: list[Modality] = Field(default=[], description="For objects of these modalities; empty: any.")
+    recipe: Path | None = Field(
+        default=None, description="The recipe, a file or the name of a shipped one; unset: that of [deid]."
+    )
+    trial: Trial = Field(
+        default="", description="Label of the trial whose pseudonyms the objects get; empty: the site's own pseudonyms."
+    )
+    variables: Variables = Field(default={}, description="What var:NAME stands for, on top of those of [deid].")
+
+
 class Deid(Section):
     """De-identification on entry."""
 
-    recipe: Path | None = Field(default=None, description="The site's deid recipe; default: the shipped basic.deid.")
+    recipe: Path | None = Field(
+        default=None,
+        description="The recipe: a file, or the name of a shipped one (basic, basic+research, strict); unset: basic.",
+    )
+    variables: Variables = Field(default={}, description="What var:NAME stands for in the recipes.")
+    rules: list[DeidRule] = Field(default=[], description="Which objects get another recipe; see [[deid.rules]].")
     quarantine_days: float = Field(
         default=14, gt=0, description="What could not be de-identified is destroyed after this."
     )

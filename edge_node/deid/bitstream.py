@@ -29,6 +29,7 @@ _SYNTAXES = {
     "1.2.840.10008.1.2.2": Syntax(big=True),
 }
 # A marker in JPEG or JPEG-LS data: entropy-coded bytes after FF are 00..7F, restarts D0..D7, fill FF.
+_COUNT = re.compile(r"\+?\d{1,9}")
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
 
@@ -81,7 +82,7 @@ def frames_of(node: Node) -> int:
     text = wire.ascii_text(node, 0x00280008)
     if not text:
         return 1
-    if not re.fullmatch(r"\+?\d{1,9}", text) or int(text) < 1:
+    if not _COUNT.fullmatch(text) or int(text) < 1:
         _refuse("the number of frames is no positive number")
     return int(text)
 

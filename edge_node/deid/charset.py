@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
 
@@ -37,6 +38,7 @@ class Charset:
         return "".join(out).rstrip(" \0")
 
 
+@lru_cache(256)
 def _encoding(term: str) -> str:
     wanted = re.sub(r"[^A-Z0-9]", "", term.upper())
     for known, encoding in python_encoding.items():

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from edge_node.deid import bitstream, harden, verify, wire
 from edge_node.deid.identity import envelope_of, order_priority
@@ -22,7 +22,9 @@ from edge_node.domain.study import Deidentified, DeidentifiedInstance, Identifie
 
 IMPLEMENTATION = "2.25.203163549386229463741279512583459203741"
 SOP_CLASS, SOP_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000E
+_PREAMBLE = bytes(128) + b"DICM" + b"\2\0\0\0UL\4\0"  # and the length of the group
 MODALITY, BODY_PART = 0x00080060, 0x00180015
+Made = TypeVar("Made")
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 
 
@@ -30,7 +32,8 @@ class Deidentifier:
     """One recipe and one site key, ready for many instances. Built once a process; calls may run in parallel.
 
     `site_key` has at least 16 bytes; `version` is the product's version, which (0012,0063) of clean objects names;
-    `variables` are what ``var:`` stands for in the recipe; `base` is a recipe that `recipe` stands on (`combine`).
+    `variables` are what ``var:`` stands for in the recipe; `base` is a recipe that `recipe` stands on (`combine`);
+    `label` is a trial's, for pseudonyms of its own (`Pseudonyms`).
     Raises Stop("deid.recipe-invalid") with file and line, Stop("deid.site-key") for a key that is too short.
     """
 
@@ -45,6 +48,7 @@ class Deidentifier:
         version: str,
         variables: Mapping[str, str] | None = None,
         base: Path | None = None,
+        label: str = "",
     ) -> None:
         if len(site_key) < 16:
             raise Stop("deid.site-key", "the site key is shorter than 16 bytes", hint="edge-node init")
@@ -53,9 +57,11 @@ class Deidentifier:
         loaded = load(recipe, variables or ())
         self.recipe = combine(load(base, variables or ()), loaded) if base is not None else loaded
         self._plan = Plan(self.recipe, variables)
-        self._claimed = Element(0x00120064, "SQ", items=[_code(value) for value in self._plan.claims])
-        self._pseudonyms = Pseudonyms(self._site_key)
-        self.recipe_id = RecipeId(recipe.stem, self._plan.sha256)
+        self._claimed = [_code(value) for value in self._plan.claims]
+        self._encoded: dict[Syntax, Element] = {}  # what the node says of its method is the same in every object
+        self._metas: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        self._pseudonyms = Pseudonyms(self._site_key, label)
+        self.recipe_id = RecipeId(recipe.stem, self._plan.sha256, label)
 
     @property
     def claims(self) -> tuple[str, ...]:
@@ -63,14 +69,21 @@ class Deidentifier:
         return self._plan.claims
 
     def deidentify(self, instance: IdentifiedInstance) -> Deidentified:
+        """De-identify and verify one instance and part it from its identity; raises as `clean`."""
+        return self._guarded(instance, self._deidentify)
+
+    def clean(self, instance: IdentifiedInstance) -> DeidentifiedInstance:
         """De-identify and verify one instance, in memory; equal input gives equal bytes.
 
         Raises Quarantine for what cannot be parsed (``deid.malformed``), has no place in a study (``deid.no-uid``,
         ``deid.uid-mismatch``), cannot be handled (``deid.unsupported-…``, ``deid.pixel-data``) or does not pass the
         check (``deid.residual-…``, ``deid.unverifiable``). No message carries a value.
         """
+        return self._guarded(instance, self._clean)[0]
+
+    def _guarded(self, instance: IdentifiedInstance, work: Callable[[IdentifiedInstance], Made]) -> Made:
         try:
-            return self._deidentify(instance)
+            return work(instance)
         except EdgeNodeError as error:
             error.study = error.study or peek_study_key(instance, self._site_key)
             raise
@@ -89,6 +102,11 @@ class Deidentifier:
         ) from None
 
     def _deidentify(self, instance: IdentifiedInstance) -> Deidentified:
+        made, source, big = self._clean(instance)
+        return Deidentified(made, envelope_of(source, big), self._source_digest(instance, source, made.sha256))
+
+    def _clean(self, instance: IdentifiedInstance) -> tuple[DeidentifiedInstance, Node, bool]:
+        """The clean object; the object as received, and whether its binary values are big endian."""
         syntax = bitstream.syntax_of(instance.transfer_syntax)
         source = wire.parse(instance.dataset, syntax)
         study, series, sop = (_uid(source, tag) for tag in (STUDY_UID, SERIES_UID, SOP_UID))
@@ -104,7 +122,7 @@ class Deidentifier:
         scene.big = syntax.big
         clean = self._plan.scrub(source, scene)
         bitstream.clean_pixels(source, clean, syntax, instance.transfer_syntax)
-        self._say_what_was_done(clean)
+        self._say_what_was_done(clean, syntax)
         kept = self._plan.kept
         named = ((STUDY_UID, study), (SERIES_UID, series), (SOP_UID, sop))
         uids = [old if tag in kept else self._pseudonyms.uid(old) for tag, old in named]
@@ -114,28 +132,23 @@ class Deidentifier:
         part10 = self._part10(clean, syntax, sop_class, uids[2], instance.transfer_syntax)
         verify.verify(instance.dataset, instance.transfer_syntax, part10, kept, self._plan.kept_private)
         charset = scene.charset
-        sha256 = hashlib.sha256(part10).hexdigest()
         patient, issuer = (charset.text(source[tag].value) if tag in source else "" for tag in (PATIENT_ID, ISSUER))
-        return Deidentified(
-            instance=DeidentifiedInstance(
-                part10=part10,
-                study_key=study_key_of(self._site_key, study),
-                study_uid=uids[0],
-                series_uid=uids[1],
-                sop_uid=uids[2],
-                sop_class=sop_class,
-                transfer_syntax=instance.transfer_syntax,
-                modality=wire.ascii_text(clean, MODALITY),
-                body_part=wire.ascii_text(clean, BODY_PART),
-                pixel_risk=pixel_risk(source, sop_class, instance.transfer_syntax),
-                patient_key=patient_key(self._site_key, patient, issuer),
-                order_priority=order_priority(source),
-                recipe=self.recipe_id,
-                sha256=sha256,
-            ),
-            identity=envelope_of(source, syntax.big),
-            source_digest=self._source_digest(instance, source, sha256),
+        made = DeidentifiedInstance(
+            part10=part10,
+            study_key=study_key_of(self._site_key, study),
+            study_uid=uids[0],
+            series_uid=uids[1],
+            sop_uid=uids[2],
+            sop_class=sop_class,
+            transfer_syntax=instance.transfer_syntax,
+            modality=wire.ascii_text(clean, MODALITY),
+            body_part=wire.ascii_text(clean, BODY_PART),
+            pixel_risk=pixel_risk(source, sop_class, instance.transfer_syntax),
+            patient_key=patient_key(self._site_key, patient, issuer),
+            order_priority=order_priority(source),
+            recipe=self.recipe_id,
         )
+        return made, source, syntax.big
 
     def _source_digest(self, instance: IdentifiedInstance, source: Node, sha256: str) -> str:
         """Keyed hash of what was received: the header as it came, and the pixels by the hash of the clean object, which
@@ -145,7 +158,7 @@ class Deidentifier:
         header = instance.dataset[: len(instance.dataset) - size]
         return self._pseudonyms.digest(instance.transfer_syntax.encode(), header, sha256.encode())
 
-    def _say_what_was_done(self, clean: Node) -> None:
+    def _say_what_was_done(self, clean: Node, syntax: Syntax) -> None:
         """(0012,0062..64) and (0028,0303) (PS3.15 E.1.1); (0028,0301) is not ours to say before pixels were checked."""
         method = f"edge-node {self._version}\\recipe {self.recipe_id.name[:20]} {self.recipe_id.sha256[:32]}"
         modified = "MODIFIED" if self._plan.shifts_dates else "REMOVED"
@@ -154,22 +167,32 @@ class Deidentifier:
         for tag, vr, text in written:
             clean[tag] = Element(tag, vr, text.encode())
         clean.pop(0x00120064, None)
-        if self._plan.claims:
-            clean[0x00120064] = self._claimed
+        if self._claimed:
+            said = self._encoded.get(syntax)
+            if said is None:
+                said = self._encoded[syntax] = Element(0x00120064, "SQ", wire.encode_items(self._claimed, syntax))
+            clean[0x00120064] = said
 
     def _part10(self, clean: Node, syntax: Syntax, sop_class: str, sop_uid: str, transfer_syntax: str) -> bytes:
         """PS3.10 file: empty preamble and a file meta group that says nothing of the sender."""
-        meta: Node = {
-            0x00020001: Element(0x00020001, "OB", b"\0\1"),
-            0x00020002: Element(0x00020002, "UI", sop_class.encode()),
-            0x00020003: Element(0x00020003, "UI", sop_uid.encode()),
-            0x00020010: Element(0x00020010, "UI", transfer_syntax.encode()),
-            0x00020012: Element(0x00020012, "UI", IMPLEMENTATION.encode()),
-            0x00020013: Element(0x00020013, "SH", f"EDGE_NODE_{self._version}"[:16].encode()),
-        }
-        group = wire.encode(meta, Syntax())
-        length = wire.encode({0x00020000: Element(0x00020000, "UL", struct.pack("<L", len(group)))}, Syntax())
-        return b"".join((bytes(128), b"DICM", length, group, *wire.encode_parts(clean, syntax)))
+        before, after = self._meta(sop_class, transfer_syntax)
+        named = wire.encode({0x00020003: Element(0x00020003, "UI", sop_uid.encode())}, Syntax())
+        length = struct.pack("<L", len(before) + len(named) + len(after))
+        return b"".join((_PREAMBLE, length, before, named, after, *wire.encode_parts(clean, syntax)))
+
+    def _meta(self, sop_class: str, transfer_syntax: str) -> tuple[bytes, bytes]:
+        """The file meta group before and after the SOP Instance UID: the same in all instances of a kind."""
+        known = self._metas.get((sop_class, transfer_syntax))
+        if known is None:
+            before = {0x00020001: Element(0x00020001, "OB", b"\0\1")}
+            before[0x00020002] = Element(0x00020002, "UI", sop_class.encode())
+            after = {0x00020010: Element(0x00020010, "UI", transfer_syntax.encode())}
+            after[0x00020012] = Element(0x00020012, "UI", IMPLEMENTATION.encode())
+            after[0x00020013] = Element(0x00020013, "SH", f"EDGE_NODE_{self._version}"[:16].encode())
+            known = wire.encode(before, Syntax()), wire.encode(after, Syntax())
+            if len(self._metas) < 1000:  # SOP classes come from outside
+                self._metas[sop_class, transfer_syntax] = known
+        return known
 
 
 def _code(value: str) -> Node:

@@ -51,6 +51,13 @@ PUBLIC_SCHEMES = frozenset(
     """,
     )
 )
+# Compiled here: the cache of the re module is small, and shared with whoever else uses it.
+_WORD = re.compile(r"[^\W_]+")
+_TIME = re.compile(r"[\d.:\\ -]*")
+_CODE = re.compile(rb"[A-Za-z0-9.{}/%*^\[\]_-]{1,16}")
+_NO_CODE = re.compile(r"[^A-Z0-9_ ]")
+_MEASURE = re.compile(r"\d{1,3}(\.\d{1,6})?")
+_THREE_DIGITS = re.compile(r"\d{3}")
 _AGE = re.compile(r"(\d{3})([DWMY])")
 
 
@@ -75,7 +82,7 @@ def shift_date(element: Element, scene: Scene) -> bytes | None:
     kind = wire.dictionary_vr(element.tag) or element.vr
     text = element.value.decode("latin-1").strip(" \0")
     if kind == "TM":
-        return element.value if re.fullmatch(r"[\d.:\\ -]*", text) else b""
+        return element.value if _TIME.fullmatch(text) else b""
     shift = shift_da if kind == "DA" else shift_dt
     return "\\".join(shift(part, scene.shift_days) for part in text.split("\\")).encode("latin-1") if text else b""
 
@@ -112,7 +119,7 @@ def keep_sex(element: Element, scene: Scene) -> bytes | None:
 
 def _plausible(element: Element, low: float, high: float) -> bytes | None:
     text = element.value.decode("latin-1").strip(" \0")
-    if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?", text) or not low <= float(text) <= high:
+    if not _MEASURE.fullmatch(text) or not low <= float(text) <= high:
         return None
     return text.encode()
 
@@ -130,7 +137,7 @@ def keep_weight(element: Element, scene: Scene) -> bytes | None:
 def code_value(element: Element, scene: Scene) -> bytes | None:
     scheme = wire.ascii_text(scene.node, 0x00080102)
     text = element.value.strip(b" \0")
-    public = scheme in PUBLIC_SCHEMES and re.fullmatch(rb"[A-Za-z0-9.{}/%*^\[\]_-]{1,16}", text)
+    public = scheme in PUBLIC_SCHEMES and _CODE.fullmatch(text)
     return text if public else b"ANON"
 
 
@@ -146,7 +153,7 @@ def clean_content(element: Element, scene: Scene) -> bytes | None:
 def upper_words(element: Element, scene: Scene) -> bytes | None:
     """A code string made of what vocabulary words are in the text; None if there are none."""
     parts = (clean(part, scene.names).upper()[:16].rstrip() for part in scene.text(element).split("\\"))
-    return "\\".join(re.sub(r"[^A-Z0-9_ ]", "", part) for part in parts).encode() or None
+    return "\\".join(_NO_CODE.sub("", part) for part in parts).encode() or None
 
 
 def keep_term(element: Element, scene: Scene) -> bytes | None:
@@ -158,7 +165,7 @@ def keep_term(element: Element, scene: Scene) -> bytes | None:
 def keep_technical(element: Element, scene: Scene) -> bytes | None:
     """What KEEP does to text: as it is, unless a word of it is a name in this object; then it is cleaned."""
     text = scene.text(element).lower()
-    if scene.names and not scene.names.isdisjoint(re.findall(r"[^\W_]+", text)):
+    if scene.names and not scene.names.isdisjoint(_WORD.findall(text)):
         return clean_text(element, scene)
     return element.value
 
@@ -191,11 +198,11 @@ def _pseudonym(element: Element, scene: Scene) -> bytes | None:
 
 
 def _is_name(element: Element, scene: Scene) -> bool:
-    return not scene.names.isdisjoint(re.findall(r"[^\W_]+", scene.text(element).lower()))
+    return not scene.names.isdisjoint(_WORD.findall(scene.text(element).lower()))
 
 
 def _has_digits(element: Element, scene: Scene) -> bool:
-    return re.search(r"\d{3}", scene.text(element)) is not None
+    return _THREE_DIGITS.search(scene.text(element)) is not None
 
 
 PREDICATES: dict[str, Predicate] = {"is_name": _is_name, "has_digits": _has_digits}

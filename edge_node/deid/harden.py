@@ -41,6 +41,8 @@ _TEXT = frozenset({"LO", "SH", "ST", "LT", "UT", "UC"})
 _STRINGS = _TEXT | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "PN", "TM", "UI", "UR"}
 _NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"})
 _BINARY = frozenset({"OB", "OW", "OF", "OD", "OL", "OV"})
+_WORD = re.compile(r"[^\W_]+")
+_UIDS = re.compile(rb"[0-9.\\\0 ]*")
 _NUMERIC_STRING = re.compile(rb"[0-9+\-.eE \\]*")
 _REPORTS = "1.2.840.10008.5.1.4.1.1.88."
 # What stands for "replace by a dummy" in sequences that are content, not description: without a rule they go.
@@ -152,12 +154,12 @@ def _keep(element: Element, scene: Scene) -> bytes | None:
 
 def _keep_uid(element: Element, scene: Scene) -> bytes | None:
     del scene
-    return element.value if re.fullmatch(rb"[0-9.\\\0 ]*", element.value) else None
+    return element.value if _UIDS.fullmatch(element.value) else None
 
 
 def _code_string(element: Element, scene: Scene) -> bytes | None:
     value = element.value.rstrip(b" \0")
-    words = [w for w in re.findall(r"[^\W_]+", value.decode("latin-1").lower()) if len(w) > 2]
+    words = [w for w in _WORD.findall(value.decode("latin-1").lower()) if len(w) > 2]
     if functions.CODE_STRING.fullmatch(value) and scene.names.isdisjoint(words):
         return value
     return functions.upper_words(element, scene)

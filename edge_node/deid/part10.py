@@ -11,6 +11,7 @@ from edge_node.deid.wire import Element, Malformed, Node, Syntax
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.study import IdentifiedInstance
 
+_HEAD = 1 << 16  # bytes that nearly always hold file meta information
 _SYNTAX, _CLASS, _INSTANCE = 0x00020010, 0x00080016, 0x00080018
 
 
@@ -21,22 +22,34 @@ def instance_from_file(path: Path) -> IdentifiedInstance:
     ``deid.unsupported-transfer-syntax``, ``deid.malformed``, ``deid.no-uid``. No message carries a value.
     """
     try:
-        data = path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            data = file.read(_HEAD)
+            whole = len(data) < _HEAD
+            if not whole and _goes_on(data):
+                data += file.read()
+                whole = True
+            start, transfer_syntax = _file_meta(data)
+            if whole:
+                dataset = data[start:]
+            else:
+                file.seek(start)  # pixels are read once, and to where they stay
+                dataset = file.read()
     except OSError as error:
         raise Quarantine("deid.not-readable", f"the file cannot be read: {error.strerror}") from None
-    return instance_from_bytes(data)
+    return _instance(dataset, transfer_syntax)
 
 
 def instance_from_bytes(data: bytes) -> IdentifiedInstance:
     """Like `instance_from_file`, of the bytes of a file."""
-    if data[128:132] != b"DICM":
-        raise Quarantine("deid.not-dicom", "this is no DICOM file (PS3.10): the prefix DICM is missing")
     start, transfer_syntax = _file_meta(data)
+    return _instance(data[start:], transfer_syntax)
+
+
+def _instance(dataset: bytes, transfer_syntax: str) -> IdentifiedInstance:
     syntax = bitstream.syntax_of(transfer_syntax)
-    dataset = data[start:]
     try:
-        head = wire.inflate_some(dataset) if syntax.deflated else dataset[: 1 << 16]
-        some = wire.parse_some(head, syntax)
+        head = wire.inflate_some(dataset) if syntax.deflated else dataset[:_HEAD]
+        some = wire.parse_some(head, syntax, _INSTANCE)
     except (RecursionError, ValueError, struct.error):
         some = {}
     sop_class, sop_instance = wire.ascii_text(some, _CLASS), wire.ascii_text(some, _INSTANCE)
@@ -54,8 +67,18 @@ def instance_from_bytes(data: bytes) -> IdentifiedInstance:
     )
 
 
+def _goes_on(head: bytes) -> bool:
+    """Whether the file meta group may go on behind the beginning of a file."""
+    try:
+        return wire.group_end(head, 132, 0x0002, {}) + 8 > len(head)
+    except Malformed:
+        return True
+
+
 def _file_meta(data: bytes) -> tuple[int, str]:
     """Where the data set starts and how it is encoded. The group length is not believed: the group is walked."""
+    if data[128:132] != b"DICM":
+        raise Quarantine("deid.not-dicom", "this is no DICOM file (PS3.10): the prefix DICM is missing")
     found: Node = {}
     try:
         start = wire.group_end(data, 132, 0x0002, found)

@@ -7,24 +7,35 @@ from __future__ import annotations
 
 import hmac
 from base64 import b32encode
+from functools import lru_cache
 
 WELL_KNOWN = "1.2.840.10008."
 WEEKS = 521  # shifts lie between -3647 and -7 days
 
 
+@lru_cache(16)
+def _keyed(site_key: bytes) -> hmac.HMAC:
+    """Started with the key once: a dozen pseudonyms an object make that worth while."""
+    return hmac.new(site_key, digestmod="sha256")
+
+
 def _digest(site_key: bytes, kind: str, *parts: str) -> bytes:
-    return hmac.digest(site_key, "|".join((kind, *parts)).encode("utf-8", "surrogatepass"), "sha256")
+    engine = _keyed(site_key).copy()
+    engine.update("|".join((kind, *parts)).encode("utf-8", "surrogatepass"))
+    return engine.digest()
 
 
 def _base32(digest: bytes, length: int) -> str:
-    return b32encode(digest).decode()[:length]
+    return b32encode(digest[: -(-length // 8) * 5]).decode()[:length]
 
 
+@lru_cache(64)
 def study_key_of(site_key: bytes, study_instance_uid: str) -> str:
     """The node's name for a study: 12 base32 characters, keyed hash of the original Study Instance UID."""
     return _base32(_digest(site_key, "study-key", study_instance_uid.strip(" \0")), 12)
 
 
+@lru_cache(64)
 def patient_key(site_key: bytes, patient_id: str, issuer: str = "") -> str:
     """The name consent lists know a patient by: 20 base32 characters; "" for a patient without an ID.
 
@@ -35,10 +46,13 @@ def patient_key(site_key: bytes, patient_id: str, issuer: str = "") -> str:
 
 
 class Pseudonyms:
-    """All pseudonyms of one site key. Stateless, safe to share between threads."""
+    """All pseudonyms of one site key under one label. Stateless, safe to share between threads.
 
-    def __init__(self, site_key: bytes) -> None:
-        self._key = site_key
+    A label gives pseudonyms of its own, made with the key HMAC-SHA256(site key, "label|" + label); "" is the site key.
+    """
+
+    def __init__(self, site_key: bytes, label: str = "") -> None:
+        self._key = _digest(site_key, "label", label) if label else site_key
 
     def uid(self, old: str) -> str:
         """Pseudonymous UID; UIDs of the standard itself (1.2.840.10008…) and "" stay as they are."""

@@ -10,15 +10,16 @@ from __future__ import annotations
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import NoReturn
 
 import numpy as np
+from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import keyword_for_tag
 
-from edge_node.deid.witness import Seen as _Seen
-from edge_node.deid.witness import Unreadable, vr_of, witness, witness_file
+from edge_node.deid.witness import Place, Testimony, Unreadable, vr_of, witness, witness_file
 from edge_node.domain.errors import Quarantine
 
 _PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
@@ -45,7 +46,16 @@ _CLASS_UIDS = frozenset(
 _OURS = frozenset([0x00120062, 0x00120063, 0x00120064, 0x00280303])
 _MACHINE = frozenset([0x00080070, 0x00081090, 0x00181020])  # manufacturer, model, software
 _SAYS_TEXT = frozenset(["AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"])
-_STRINGS = _SAYS_TEXT | frozenset(["DA", "DS", "DT", "IS", "TM", "UI"])
+_SAYS_NUMBERS = ("DA", "DS", "DT", "IS", "TM", "UI")
+_STRINGS = _SAYS_TEXT.union(_SAYS_NUMBERS)
+_TELLING = frozenset([_BIRTH_DATE, *_IDS, *_PLACES, *(tag for tag in DicomDictionary if vr_of(tag) == "PN")])
+# Values of these are not read as text, whatever stands under their tags.
+_MUTE = frozenset(["AT", "FD", "FL", "OD", "OF", "OL", "OV", "SL", "SQ", "SS", "SV", "UL", "US", "UV"])
+_BULK = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
+_MANY = 64  # UIDs to look for one by one
+_WORD = re.compile(r"[^\W_]+")
+_NO_DIGIT = re.compile(r"\D")
+_UID = re.compile(r"\d+(?:\.\d+)+")
 _NO_ONE = frozenset(
     re.findall(
         r"\S+",
@@ -98,22 +108,19 @@ def verify(
             end = 144 + int.from_bytes(part10[140:144], "little")
             part10 = part10[:end] + zlib.decompress(part10[end:], -zlib.MAX_WBITS)
         was = witness(source, implicit=implicit, big=big)
-        meta, now = witness_file(part10, implicit=implicit, big=big)
-        pixels = [(_bytes_of(was, tag), _bytes_of(now, tag)) for tag in _PIXELS]
-        samples = _sample_bytes(now, big)
+        now = witness_file(part10, implicit=implicit, big=big)
+        _same_pixels(was, now, big)
     except (Unreadable, ValueError, struct.error, zlib.error, RecursionError):
         raise Quarantine(
             "deid.unverifiable",
             "the object before or after de-identification cannot be read",
             hint="edge-node study show",
         ) from None
-    was = [seen for seen in was if seen.tag not in _PIXELS]
-    now = [seen for seen in now if seen.tag not in _PIXELS]
-    _same_pixels(pixels, samples)
     _structure(now, kept_private)
     _dates(was, now, kept)
-    _uids(was, [*now, *meta], kept)
-    _identifiers(was, [*now, *meta], kept)
+    said = _Said(now)
+    _uids(was, said, kept)
+    _identifiers(was, said, kept)
 
 
 @cache
@@ -132,20 +139,10 @@ def _residual(code: str, attribute: str, where: int) -> NoReturn:
     )
 
 
-def _bytes_of(seen: list[_Seen], tag: int) -> bytes | None:
-    return next((one.value for one in reversed(seen) if one.path == (tag,)), None)
-
-
-def _text(seen: _Seen) -> str:
-    try:
-        return seen.value.decode(seen.encoding or "latin-1")
-    except (UnicodeDecodeError, LookupError):
-        return seen.value.decode("latin-1")
-
-
-def _sample_bytes(seen: list[_Seen], big: bool) -> int:
+def _sample_bytes(told: Testimony, big: bool) -> int:
     """How many bytes native pixel data has at least; 0 for an object without pixels."""
-    top = {one.tag: one.value for one in seen if len(one.path) == 1 and one.tag >> 16 == 0x0028}
+    described = told.of(("US", "IS", "CS"))
+    top = {place[0]: told.value(place) for place in described if not place[3] and place[0] >> 16 == 0x0028}
     if 0x00280010 not in top or 0x00280100 not in top:
         return 0
 
@@ -159,12 +156,20 @@ def _sample_bytes(seen: list[_Seen], big: bool) -> int:
     return number(0x00280010, 0) * number(0x00280011, 0) * samples * frames * number(0x00280100, 0) // 8
 
 
-def _same_pixels(pairs: list[tuple[bytes | None, bytes | None]], samples: int) -> None:
-    for before, after in pairs:
-        if (before is None) != (after is None):
-            raise Quarantine("deid.pixel-data", "pixel data was lost or made", hint="edge-node study show")
-        if before is None or after is None or before == after:
+def _pixels(told: Testimony) -> dict[int, Place]:
+    """Where the pixels are; of two elements with one tag the last counts."""
+    return {place[0]: place for place in told.of(_BULK) if place[0] in _PIXELS and not place[3]}
+
+
+def _same_pixels(was: Testimony, now: Testimony, big: bool) -> None:
+    old, new = _pixels(was), _pixels(now)
+    if old.keys() != new.keys():
+        raise Quarantine("deid.pixel-data", "pixel data was lost or made", hint="edge-node study show")
+    for tag, (_, first, end, _) in new.items():
+        _, start, stop, _ = old[tag]
+        if end - first == stop - start and was.data.startswith(memoryview(now.data)[first:end], start):
             continue
+        before, after, samples = was.value(old[tag]), now.value(new[tag]), _sample_bytes(now, big)
         # Trimmed at the end (padding), or a JPEG header without its comments: the samples must be the same.
         if samples and len(after) >= samples and before[:samples] == after[:samples] and len(after) <= samples + 1:
             continue
@@ -194,123 +199,197 @@ def _same_streams(before: bytes, after: bytes) -> bool:
     return [m.group() for m in scans.finditer(before)] == [m.group() for m in scans.finditer(after)]
 
 
-def _structure(now: list[_Seen], kept_private: frozenset[tuple[int, str, int]]) -> None:
-    odd = [s for s in now if s.tag >> 16 & 1 or s.vr == "UN" or s.tag >> 24 in (0x50, 0x60) or len(s.path) > 1]
-    reserving = [s for s in odd if s.tag >> 16 & 1 and s.tag & 0xFFFF < 0x100]
-    creators = {s.path: s.value.decode("latin-1").strip(" \0") for s in reserving}
-    allowed = {(group, creator) for group, creator, _ in kept_private}
-    for seen in odd:
-        if seen.tag >> 16 & 1 and len(seen.path) % 2 and not any(step >> 16 & 1 for step in seen.path[:-1:2]):
-            group, number = seen.tag >> 16, seen.tag & 0xFFFF
-            if seen.path in creators and (group, creators[seen.path]) in allowed:
-                continue
-            creator = creators.get((*seen.path[:-1], group << 16 | number >> 8), "")
-            if (group, creator, number & 0xFF) in kept_private and seen.vr != "UN":
-                continue
-        if any(step >> 16 & 1 for step in seen.path[::2]) or seen.vr == "UN" or seen.tag >> 24 in (0x50, 0x60):
-            _residual("deid.residual-private", "a private, unknown, curve or overlay element", seen.tag)
-
-
-def _sent_as(seen: _Seen) -> str:
-    return vr_of(seen.tag) if seen.vr == "UN" else seen.vr
-
-
-def _dates(was: list[_Seen], now: list[_Seen], kept: frozenset[int]) -> None:
-    old = {s.path: s.value.strip(b" \0") for s in was if _sent_as(s) in ("DA", "DT")}
-    for seen in now:
-        value = seen.value.strip(b" \0")
-        if seen.vr in ("DA", "DT") and len(value) >= 8 and seen.tag not in kept and old.get(seen.path) == value:
-            _residual("deid.residual-date", _keyword(seen.tag), seen.tag)
-
-
-def _uids(was: list[_Seen], now: list[_Seen], kept: frozenset[int]) -> None:
-    old: dict[str, int] = {}
-    for seen in was:
-        if _sent_as(seen) == "UI" and seen.tag not in _CLASS_UIDS and seen.tag not in kept:
-            for uid in seen.value.decode("latin-1").split("\\"):
-                bare = uid.strip(" \0")
-                if len(bare) > 3 and not bare.startswith("1.2.840.10008."):
-                    old[bare] = seen.tag
-    for seen in was:  # kept under one tag on purpose: kept wherever it refers to the same thing
-        if seen.vr == "UI" and seen.tag in kept:
-            for uid in seen.value.decode("latin-1").split("\\"):
-                old.pop(uid.strip(" \0"), None)
-    for seen in now:
-        if seen.tag in _CLASS_UIDS or seen.vr not in _STRINGS:
-            continue
-        for uid in re.findall(r"\d+(?:\.\d+)+", seen.value.decode("latin-1")) if b"." in seen.value else ():
-            if uid in old and (seen.vr == "UI" or uid.count(".") > 3):
-                _residual("deid.residual-uid", _keyword(old[uid]), seen.tag)
-
-
-def _needles(was: list[_Seen], kept: frozenset[int]) -> dict[str, _Needle]:
-    found: dict[str, _Needle] = {}
-    for seen in was:
-        if seen.tag in kept or not seen.value or len(seen.value) > 10_240:
-            continue
-        name = _keyword(seen.tag)
-        if seen.vr == "PN" or vr_of(seen.tag) == "PN":
-            for part in re.findall(r"[^\W_]+", _text(seen).lower()):
-                if len(part) >= 3 and part not in _NO_ONE and not (part.isdigit() and len(part) < 4):
-                    found.setdefault(part, _Needle(name, part, len(part) >= 5 and not part.isdigit(), True))
-        elif seen.tag == _BIRTH_DATE:
-            digits = re.sub(r"\D", "", _text(seen))
-            if len(digits) == 8:
-                y, m, d = digits[:4], digits[4:6], digits[6:]
-                for form in (digits, f"{y}-{m}-{d}", f"{d}.{m}.{y}", f"{m}/{d}/{y}", f"{d}/{m}/{y}"):
-                    found.setdefault(form, _Needle(name, form, False, False))
-        elif seen.tag in _IDS or seen.tag in _PLACES:
-            for value in _text(seen).lower().split("\\"):
-                text = value.strip(" \0")
-                plain = seen.tag in _PLACES and re.fullmatch(r"[^\W\d_]+", text)
-                if len(text) < 3 or text in _NO_ONE or plain or (text.isdigit() and len(text) < 4):
+def _structure(now: Testimony, kept_private: frozenset[tuple[int, str, int]]) -> None:
+    groups = {place[0] >> 16 for places in now.places.values() for place in places}
+    if "UN" not in now.places and not any(group & 1 or group >> 8 in (0x50, 0x60) for group in groups):
+        return
+    creators = {
+        (place[3], place[0]): now.value(place).decode("latin-1").strip(" \0")
+        for place in now.of(now.places)
+        if place[0] >> 16 & 1 and place[0] & 0xFFFF < 0x100
+    }
+    reserved = {(group, creator) for group, creator, _ in kept_private}
+    for vr, places in now.places.items():
+        for place in places:
+            tag, around = place[0], place[3]
+            group, number = tag >> 16, tag & 0xFFFF
+            if group & 1 and vr not in ("UN", "SQ") and not any(step >> 16 & 1 for step in around[::2]):
+                if (group, creators.get((around, tag), "")) in reserved:
                     continue
-                found.setdefault(text, _Needle(name, text, len(text) >= 6 and not text.isdigit(), False))
+                creator = creators.get((around, group << 16 | number >> 8), "")
+                if (group, creator, number & 0xFF) in kept_private:
+                    continue
+            if group & 1 or vr == "UN" or group >> 8 in (0x50, 0x60):
+                _residual("deid.residual-private", "a private, unknown, curve or overlay element", tag)
+
+
+def _sent_as(told: Testimony, *kinds: str) -> list[Place]:
+    """Places of some VRs, as sent or, where that was UN, by the data dictionary."""
+    unknown = [place for place in told.places.get("UN", ()) if vr_of(place[0]) in kinds]
+    return [*told.of(kinds), *unknown]
+
+
+def _dates(was: Testimony, now: Testimony, kept: frozenset[int]) -> None:
+    old = {(place[3], place[0]): was.value(place).strip(b" \0") for place in _sent_as(was, "DA", "DT")}
+    for place in now.of(("DA", "DT")):
+        tag, around = place[0], place[3]
+        value = now.value(place).strip(b" \0")
+        if len(value) >= 8 and tag not in kept and old.get((around, tag)) == value:
+            _residual("deid.residual-date", _keyword(tag), tag)
+
+
+class _Said:
+    """What the clean object says outside its pixels: all at once to search in, piece by piece where there is a find.
+
+    The pieces leave out what the node itself has written about its method.
+    """
+
+    def __init__(self, told: Testimony) -> None:
+        self.told = told
+        data, places = told.data, told.places
+        texts = [place for vr in places if vr in _SAYS_TEXT for place in places[vr]]
+        raw = b"\n".join([data[start:stop] for _, start, stop, _ in texts])
+        if raw.isascii() and b"\x1b" not in raw:
+            self.text = raw.decode("ascii").lower()
+        else:
+            self.text = "\n".join(map(told.text, texts)).lower()
+        numbers = [data[start:stop] for vr in _SAYS_NUMBERS for _, start, stop, _ in places.get(vr, ())]
+        self.numbers = b"\n".join(numbers).decode("latin-1")
+        # No needle that is looked for in binary values is shorter than six bytes.
+        binary = [
+            (start, stop)
+            for vr in places
+            if vr not in _STRINGS and vr != "SQ"
+            for tag, start, stop, around in places[vr]
+            if stop - start >= 6 and (around or tag not in _PIXELS)
+        ]
+        self.binary = b"\n".join([data[start:stop].lower() for start, stop in binary])
+
+    @cached_property
+    def pieces(self) -> list[tuple[int, str, str]]:
+        """Tag, VR and lower-case text of every value that says text."""
+        places, text = self.told.places, self.told.text
+        return [
+            (place[0], vr, text(place).lower())
+            for vr in _SAYS_TEXT
+            for place in places.get(vr, ())
+            if place[0] not in _OURS and _OURS.isdisjoint(place[3])
+        ]
+
+
+def _uids(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
+    old: dict[str, int] = {}
+    spared: set[str] = set()  # kept under one tag on purpose: kept wherever it refers to the same thing
+    for place in _sent_as(was, "UI"):
+        tag = place[0]
+        if tag in _CLASS_UIDS and tag not in kept:
+            continue
+        for uid in was.value(place).decode("latin-1").split("\\"):
+            bare = uid.strip(" \0")
+            if tag in kept:
+                spared.add(bare)
+            elif len(bare) > 3 and not bare.startswith("1.2.840.10008."):
+                old[bare] = tag
+    for uid in spared:
+        old.pop(uid, None)
+    if len(old) > _MANY:
+        there = old.keys() & set(_UID.findall(said.text) + _UID.findall(said.numbers))
+    else:
+        there = {uid for uid in old if uid in said.numbers or uid in said.text}
+    if not there:
+        return
+    for vr in _STRINGS:
+        for place in said.told.places.get(vr, ()):
+            for uid in _UID.findall(said.told.value(place).decode("latin-1")) if place[0] not in _CLASS_UIDS else ():
+                if uid in there and (vr == "UI" or uid.count(".") > 3):
+                    _residual("deid.residual-uid", _keyword(old[uid]), place[0])
+
+
+def _needles(was: Testimony, kept: frozenset[int]) -> dict[str, _Needle]:
+    found: dict[str, _Needle] = {}
+    for vr, places in was.places.items():
+        if vr in _MUTE:
+            continue
+        for place in places:
+            tag, start, stop, _ = place
+            if (vr == "PN" or tag in _TELLING) and tag not in kept and 0 < stop - start <= 10_240:
+                for needle in _needles_of(tag, vr == "PN" or vr_of(tag) == "PN", was.text(place).lower()):
+                    found.setdefault(needle.text, needle)
     return found
 
 
-def _identifiers(was: list[_Seen], now: list[_Seen], kept: frozenset[int]) -> None:
-    needles = _needles(was, kept)
-    if not needles:
-        return
-    places = [
-        (seen, _text(seen).lower(), seen.value)
-        for seen in now
-        if seen.value
-        and seen.tag not in _OURS
-        and (len(seen.path) == 1 or not any(step in _OURS for step in seen.path))
-        and seen.tag >> 16 != 0xFFFE
-    ]
-    said = "\n".join(text for seen, text, _ in places if seen.vr in _SAYS_TEXT)
-    rest = b"\n".join(value.lower() for seen, _, value in places if seen.vr not in _STRINGS)
-    for needle in needles.values():
-        if needle.text in said:
-            for seen, text, _ in places:
-                if seen.vr in _SAYS_TEXT and _says(needle, seen, text):
-                    _residual("deid.residual-identifier", needle.attribute, seen.tag)
-        long = len(needle.text) >= 6 and not needle.text.isdigit()
-        if long and any(form in rest for form in _forms(needle.text)):
+def _needles_of(tag: int, person: bool, value: str) -> Iterator[_Needle]:
+    """What to look for, of one value in lower case."""
+    name = _keyword(tag)
+    if person:
+        for part in _WORD.findall(value):
+            if len(part) >= 3 and part not in _NO_ONE and not (part.isdigit() and len(part) < 4):
+                yield _Needle(name, part, len(part) >= 5 and not part.isdigit(), True)
+    elif tag == _BIRTH_DATE:
+        digits = _NO_DIGIT.sub("", value)
+        if len(digits) == 8:
+            y, m, d = digits[:4], digits[4:6], digits[6:]
+            for form in (digits, f"{y}-{m}-{d}", f"{d}.{m}.{y}", f"{m}/{d}/{y}", f"{d}/{m}/{y}"):
+                yield _Needle(name, form, False, False)
+    else:
+        for part in value.split("\\"):
+            text = part.strip(" \0")
+            plain = tag in _PLACES and text.isalpha()
+            if len(text) < 3 or text in _NO_ONE or plain or (text.isdigit() and len(text) < 4):
+                continue
+            yield _Needle(name, text, len(text) >= 6 and not text.isdigit(), False)
+
+
+def _identifiers(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
+    for needle in _needles(was, kept).values():
+        number = needle.text.isdigit()
+        if needle.text in said.text:
+            _find(needle, said)
+        if said.binary and len(needle.text) >= 6 and not number and any(f in said.binary for f in _forms(needle.text)):
             _residual("deid.residual-identifier", needle.attribute, 0)
-        if needle.text.isdigit() and len(needle.text) >= 7:
-            for seen, _, value in places:
-                if seen.vr in ("IS", "DS") and value.strip(b" \0") == needle.text.encode():
-                    _residual("deid.residual-identifier", needle.attribute, seen.tag)
+        if number and len(needle.text) >= 7 and needle.text in said.numbers:
+            for place in said.told.of(("IS", "DS")):
+                if said.told.value(place).strip(b" \0") == needle.text.encode():
+                    _residual("deid.residual-identifier", needle.attribute, place[0])
 
 
-def _says(needle: _Needle, seen: _Seen, text: str) -> bool:
-    if seen.tag in _MACHINE and needle.attribute in ("StationName", "InstitutionName"):
+def _find(needle: _Needle, said: _Said) -> None:
+    if not needle.anywhere and not _alone(needle.text, said.text):
+        return
+    for tag, vr, text in said.pieces:
+        if needle.text in text and _says(needle, tag, vr, text):
+            _residual("deid.residual-identifier", needle.attribute, tag)
+
+
+def _says(needle: _Needle, tag: int, vr: str, text: str) -> bool:
+    if tag in _MACHINE and needle.attribute in ("StationName", "InstitutionName"):
         return False  # named after the machine or its maker
-    if needle.person and needle.text in _TRADE and (seen.vr == "CS" or seen.tag in _MACHINE):
+    if needle.person and needle.text in _TRADE and (vr == "CS" or tag in _MACHINE):
         return False
     if needle.text.isdigit() and len(needle.text) < 6:
         return needle.text in [part.strip(" \0") for part in text.split("\\")]
     if needle.anywhere:
         return needle.text in text
-    return re.search(rf"(?<![^\W_]){re.escape(needle.text)}(?![^\W_])", text) is not None
+    return _alone(needle.text, text)
+
+
+def _alone(word: str, text: str) -> bool:
+    """Whether it is somewhere in the text without being part of a longer word.
+
+    By hand: a pattern would have to be compiled for every patient anew.
+    """
+    at = text.find(word)
+    while at >= 0:
+        end = at + len(word)
+        if not text[at - 1 : at].isalnum() and not text[end : end + 1].isalnum():
+            return True
+        at = text.find(word, at + 1)
+    return False
 
 
 def _forms(text: str) -> tuple[bytes, ...]:
-    swapped = text.encode("utf-8")
-    swapped += b" " * (len(swapped) & 1)
-    pairs = bytes(b for i in range(0, len(swapped), 2) for b in (swapped[i + 1], swapped[i]))
-    return text.encode("utf-8"), text.encode("utf-16-le"), text.encode("utf-16-be"), pairs.strip()
+    """A text as it may stand in binary values: UTF-8, UTF-16, bytes swapped in pairs."""
+    plain = text.encode("utf-8")
+    swapped = bytearray(plain + b" " * (len(plain) & 1))
+    swapped[::2], swapped[1::2] = swapped[1::2], swapped[::2]
+    return plain, text.encode("utf-16-le"), text.encode("utf-16-be"), bytes(swapped).strip()

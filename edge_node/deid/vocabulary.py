@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from importlib import resources
 
 WORDS = frozenset(
@@ -20,6 +21,7 @@ _UNIT_ALONE = re.compile(_UNIT)
 _OUTER = re.compile(r"[\s_^=,;:()\[\]{}<>|\"'!?&#@\\]+")
 # Points, strokes and hyphens divide only beside letters, so that 1.25 stays whole.
 _INNER = re.compile(r"(?<=\w)[./-]+(?=[^\W\d])|(?<=[^\W\d])[./-]+(?=\w)|[./-]+$")
+_WORD = re.compile(r"[^\W_]+")
 _WHOLE = ("c-", "c+", "-c", "+c", "w/o", "w/")  # dividing these would turn their meaning round
 
 
@@ -30,6 +32,7 @@ def _chunks(text: str) -> list[str]:
     return [chunk for chunk in found if chunk]
 
 
+@lru_cache(256)  # the texts of a series are the same in all its instances
 def clean_text(text: str, forbidden: frozenset[str]) -> str:
     """Words of the vocabulary and measures ("5 mm", "120kV", "512x512") of `text`, joined by single spaces.
 
@@ -51,4 +54,4 @@ def clean_text(text: str, forbidden: frozenset[str]) -> str:
 
 def words_of(text: str) -> list[str]:
     """Lower-case words (runs of letters and digits) of a text."""
-    return re.findall(r"[^\W_]+", text.lower())
+    return _WORD.findall(text.lower())

@@ -24,6 +24,7 @@ _LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "
 _SPACED = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT"})
 _SHORT = _SPACED - {"UC", "UR", "UT"} | {"AT", "FD", "FL", "SL", "SS", "UI", "UL", "US"}
 VRS = tuple(sorted(_SHORT | _LONG))
+_CODES = {vr.encode(): vr for vr in VRS}
 
 
 class Malformed(Exception):
@@ -56,6 +57,7 @@ class Element:
 
 Node = dict[int, Element]
 _vr_cache: dict[int, str] = {}
+_implied: dict[int, str] = {}
 
 
 def tag_name(tag: int) -> str:
@@ -76,6 +78,15 @@ def dictionary_vr(tag: int) -> str:
     return vr
 
 
+def _implied_vr(tag: int) -> str:
+    """VR of an element in implicit VR: of several that the dictionary allows, the one that stays bit for bit."""
+    known = dictionary_vr(tag)
+    vr = "OW" if "OW" in known else known[:2] or "UN"
+    if len(_implied) < 20_000:
+        _implied[tag] = vr
+    return vr
+
+
 def tags_of(vr: str) -> list[int]:
     """All tags of the data dictionary with this VR."""
     from pydicom._dicom_dict import DicomDictionary
@@ -84,10 +95,13 @@ def tags_of(vr: str) -> list[int]:
 
 
 class _Reader:
-    def __init__(self, data: bytes, big: bool) -> None:
+    def __init__(self, data: bytes, big: bool, last: int = UNDEFINED) -> None:
         self.data = data
+        self.last = last
         order = ">" if big else "<"
         self.pair = struct.Struct(order + "HH").unpack_from
+        self.explicit = struct.Struct(order + "HH2sH").unpack_from
+        self.implicit = struct.Struct(order + "HHL").unpack_from
         self.short = struct.Struct(order + "H").unpack_from
         self.long = struct.Struct(order + "L").unpack_from
         self.little = self if not big else _Reader(data, False)
@@ -102,32 +116,30 @@ class _Reader:
         """Read elements into `found` up to `end` or, if `delimited`, to the delimiter; gives the position after."""
         if depth > MAX_DEPTH:
             raise Malformed(f"sequences are nested deeper than {MAX_DEPTH}")
-        data, pair, short, long = self.data, self.pair, self.short, self.long
+        data, read, last = self.data, self.implicit if implicit else self.explicit, self.last
         while pos < end:
             if pos + 8 > end:
                 raise Malformed("the data ends inside an element")
-            group, element = pair(data, pos)
+            if implicit:
+                group, element, length = read(data, pos)
+            else:
+                group, element, code, length = read(data, pos)
             tag = group << 16 | element
-            if tag == ITEM_END and delimited:
-                return pos + 8
+            pos += 8
             if group == 0xFFFE:
+                if tag == ITEM_END and delimited:
+                    return pos
                 raise Malformed("a delimiter stands where an element is due")
             if implicit:
-                known = dictionary_vr(tag)
-                vr = "OW" if "OW" in known else known[:2] or "UN"
-                length = long(data, pos + 4)[0]
-                pos += 8
+                vr = _implied.get(tag) or _implied_vr(tag)
             else:
-                vr = data[pos + 4 : pos + 6].decode("latin-1")
-                if vr in _SHORT:
-                    length = short(data, pos + 6)[0]
-                    pos += 8
-                elif vr in _LONG:
-                    if pos + 12 > end:
+                vr = _CODES.get(code, "")
+                if vr in _LONG:
+                    if pos + 4 > end:
                         raise Malformed("the data ends inside an element")
-                    length = long(data, pos + 8)[0]
-                    pos += 12
-                else:
+                    length = self.long(data, pos)[0]
+                    pos += 4
+                elif not vr:
                     raise Malformed(f"{tag_name(tag)} has no known value representation")
             if vr == "UN" and length <= 0xFFFE and self.little is self:
                 # PS3.5 6.2.2: somebody did not know it, we do: the rules for what it is hold. Sequences stay unknown.
@@ -144,6 +156,8 @@ class _Reader:
                 made = Element(tag, vr, data[pos : pos + length])
                 pos += length
             found[tag] = made
+            if tag >= last and not depth:
+                return pos
         if delimited:
             raise Malformed("an item is not closed")
         return pos
@@ -224,8 +238,10 @@ class _Writer:
 
     def parts(self, node: Node) -> list[bytes]:
         parts: list[bytes] = []
+        implicit, head, short = self.implicit, self.head, self.short
         for tag in sorted(node):
             element = node[tag]
+            value, vr = element.value, element.vr
             if element.items is not None:
                 body = [self.node(item) for item in element.items]
                 value = b"".join(x for b in body for x in (self.head(0xFFFE, 0xE000, len(b)), b))
@@ -236,27 +252,31 @@ class _Writer:
                 value += self.head(0xFFFE, 0xE0DD, 0)
                 length = UNDEFINED
             else:
-                value = element.value
-                if len(value) & 1:
-                    value += b" " if element.vr in _SPACED else b"\0"
                 length = len(value)
-            parts.append(self.header(tag, element.vr, length))
+                if length & 1:
+                    value += b" " if vr in _SPACED else b"\0"
+                    length += 1
+            if implicit:
+                parts.append(head(tag >> 16, tag & 0xFFFF, length))
+            elif vr in _LONG:
+                parts.append(self.long(tag >> 16, tag & 0xFFFF, vr.encode(), length))
+            elif length > 0xFFFF:
+                raise Malformed(f"{tag_name(tag)} is too long for its value representation")
+            else:
+                parts.append(short(tag >> 16, tag & 0xFFFF, vr.encode(), length))
             parts.append(value)
         return parts
-
-    def header(self, tag: int, vr: str, length: int) -> bytes:
-        if self.implicit:
-            return self.head(tag >> 16, tag & 0xFFFF, length)
-        if vr in _LONG:
-            return self.long(tag >> 16, tag & 0xFFFF, vr.encode(), length)
-        if length > 0xFFFF:
-            raise Malformed(f"{tag_name(tag)} is too long for its value representation")
-        return self.short(tag >> 16, tag & 0xFFFF, vr.encode(), length)
 
 
 def encode(node: Node, syntax: Syntax) -> bytes:
     """Write a data set: tags ascending, defined lengths, even values. Deterministic."""
     return b"".join(encode_parts(node, syntax))
+
+
+def encode_items(items: list[Node], syntax: Syntax) -> bytes:
+    """The value of a sequence with these items: an element may have it instead of `items`."""
+    element = Element(0, "SQ", items=items)
+    return _Writer(syntax).parts({0: element})[1]
 
 
 def encode_parts(node: Node, syntax: Syntax) -> list[bytes]:
@@ -293,11 +313,11 @@ def inflate_some(data: bytes) -> bytes:
     return plain
 
 
-def parse_some(data: bytes, syntax: Syntax) -> Node:
-    """The top-level elements of a damaged data set, up to the damage."""
+def parse_some(data: bytes, syntax: Syntax, last: int = UNDEFINED) -> Node:
+    """The top-level elements of a damaged data set, up to the damage, or up to the tag `last`."""
     found: Node = {}
     with contextlib.suppress(Malformed):
-        _Reader(data, syntax.big).node(0, len(data), syntax.implicit, False, 0, found)
+        _Reader(data, syntax.big, last).node(0, len(data), syntax.implicit, False, 0, found)
     return found
 
 

@@ -1,35 +1,29 @@
 """The check's own reader of data sets (PS3.5 7): written apart from the executor's, so that they do not err alike.
 
-Where the executor builds a tree to change, this lists what is said where. Values stay bytes.
+Where the executor builds a tree to change, this notes what stands where, by kind of value. Values stay where they are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from struct import Struct
-from typing import NamedTuple
 
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR
 
 _NONE = 0xFFFFFFFF
-_FOUR = frozenset((b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"))
-_TWO = frozenset(b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split())
+_FOUR = {code: code.decode() for code in b"OB OW OF OD OL OV SQ UC UN UR UT SV UV".split()}
+_TWO = {code: code.decode() for code in b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()}
 _DEEPEST = 40
+_CHARACTER_SET = 0x00080005
 _vrs: dict[int, str] = {}
+
+Around = tuple[int, ...]  # tag, item number, tag, … of the sequences around a value
+Place = tuple[int, int, int, Around]  # tag, first byte of the value, first byte behind it, sequences around it
 
 
 class Unreadable(Exception):
     """These bytes are no data set. Carries no text of theirs."""
-
-
-class Seen(NamedTuple):
-    """One value where it stands: `path` is tag, item number, tag, … of the sequences around it and its own tag."""
-
-    path: tuple[int, ...]
-    tag: int
-    vr: str
-    value: bytes
-    encoding: str  # Python's name for the character set that holds here, "" if none is declared
 
 
 def vr_of(tag: int) -> str:
@@ -45,131 +39,158 @@ def vr_of(tag: int) -> str:
     return vr
 
 
-def witness(data: bytes, *, implicit: bool, big: bool) -> list[Seen]:
-    """Everything an encoded data set says, at any depth. Raises Unreadable."""
-    found: list[Seen] = []
-    reader = _Reader(data, big)
-    reader.list_level(reader.level(0, len(data), implicit, False, 0)[0], (), "", found)
-    return found
+class Testimony:
+    """What a data set says, at any depth: `places` by VR as sent ("private" for private ones in implicit VR).
+
+    A sequence has a place of its own beside those of what is in it.
+    """
+
+    __slots__ = ("_encodings", "data", "places")
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.places: dict[str, list[Place]] = {}
+        self._encodings: dict[Around, str] | None = None
+
+    def of(self, kinds: Iterable[str]) -> Iterator[Place]:
+        """Places of values of some VRs."""
+        for vr in kinds:
+            yield from self.places.get(vr, ())
+
+    def value(self, place: Place) -> bytes:
+        return self.data[place[1] : place[2]]
+
+    def text(self, place: Place) -> str:
+        """A value in the character set that holds where it stands."""
+        value = self.value(place)
+        if value.isascii() and b"\x1b" not in value:
+            return value.decode("ascii")
+        try:
+            return value.decode(self._encoding(place[3]))
+        except (UnicodeDecodeError, LookupError):
+            return value.decode("latin-1")
+
+    def _encoding(self, around: Around) -> str:
+        """Python's name of the character set that the nearest level around names."""
+        if self._encodings is None:
+            named = [p for places in self.places.values() for p in places if p[0] == _CHARACTER_SET]
+            self._encodings = {place[3]: _encoding(self.value(place)) for place in named}
+        while around and around not in self._encodings:
+            around = around[:-2]
+        return self._encodings.get(around, "latin-1")
 
 
-def witness_file(part10: bytes, *, implicit: bool, big: bool) -> tuple[list[Seen], list[Seen]]:
-    """File meta information and data set of a Part 10 file. Raises Unreadable."""
+def witness(data: bytes, *, implicit: bool, big: bool) -> Testimony:
+    """Everything an encoded data set says. Raises Unreadable."""
+    told = Testimony(data)
+    _Reader(told, big).level(0, len(data), implicit, False, ())
+    return told
+
+
+def witness_file(part10: bytes, *, implicit: bool, big: bool) -> Testimony:
+    """File meta information and data set of a Part 10 file, as one. Raises Unreadable."""
     if part10[128:132] != b"DICM" or part10[132:138] != b"\2\0\0\0UL":
         raise Unreadable
     end = 144 + int.from_bytes(part10[140:144], "little")
     if end > len(part10):
         raise Unreadable
-    return witness(part10[132:end], implicit=False, big=False), witness(part10[end:], implicit=implicit, big=big)
-
-
-# tag, VR, first and last byte of the value, items of a sequence
-_Raw = tuple[int, str, int, int, "list[list[_Raw]] | None"]
+    told = Testimony(part10)
+    _Reader(told, False).level(132, end, False, False, ())
+    _Reader(told, big).level(end, len(part10), implicit, False, ())
+    return told
 
 
 class _Reader:
-    def __init__(self, data: bytes, big: bool) -> None:
-        self.data = data
+    def __init__(self, told: Testimony, big: bool) -> None:
+        self.told = told
+        self.data = told.data
         mark = ">" if big else "<"
-        self.tag = Struct(mark + "HH").unpack_from
         self.explicit = Struct(mark + "HH2sH").unpack_from
         self.implicit = Struct(mark + "HHL").unpack_from
         self.length = Struct(mark + "L").unpack_from
         self.big = big
 
-    def level(self, at: int, end: int, implicit: bool, open_ended: bool, depth: int) -> tuple[list[_Raw], int]:
-        if depth > _DEEPEST:
+    def level(self, at: int, end: int, implicit: bool, open_ended: bool, around: Around) -> int:
+        """Note the elements of one level; gives the position behind it."""
+        if len(around) > 2 * _DEEPEST:
             raise Unreadable
-        data = self.data
-        found: list[_Raw] = []
+        data, places, read = self.data, self.told.places, self.implicit if implicit else self.explicit
         while at < end:
             if end - at < 8:
                 raise Unreadable
             if implicit:
-                group, number, length = self.implicit(data, at)
-                tag = group << 16 | number
-                vr = vr_of(tag)
+                group, number, length = read(data, at)
                 at += 8
+                vr = _vrs.get(group << 16 | number) or vr_of(group << 16 | number)
             else:
-                group, number, code, length = self.explicit(data, at)
-                tag = group << 16 | number
-                if group == 0xFFFE:
-                    (length,) = self.length(data, at + 4)
-                elif code in _FOUR:
-                    if end - at < 12:
-                        raise Unreadable
-                    (length,) = self.length(data, at + 8)
-                    at += 4
-                elif code not in _TWO:
-                    raise Unreadable
-                vr = code.decode("latin-1")
+                group, number, code, length = read(data, at)
                 at += 8
+                vr = _TWO.get(code, "")
+                if not vr and group != 0xFFFE:
+                    vr = _FOUR.get(code, "")
+                    if not vr or end - at < 4:
+                        raise Unreadable
+                    (length,) = self.length(data, at)
+                    at += 4
             if group == 0xFFFE:
-                if tag == 0xFFFEE00D and open_ended and not length:
-                    return found, at
+                if number == 0xE00D and open_ended and data[at - 4 : at] == b"\0\0\0\0":
+                    return at
                 raise Unreadable
+            tag = group << 16 | number
             if length == _NONE:
-                items, stop, at_next = self.endless(at, end, vr, implicit, depth)
-                found.append((tag, vr, at, stop, items))
-                at = at_next
+                at = self.endless(tag, vr, at, end, implicit, around)
                 continue
-            if at + length > end:
+            after = at + length
+            if after > end:
                 raise Unreadable
-            items = self.items(at, at + length, implicit, False, depth)[0] if vr == "SQ" else None
-            found.append((tag, vr, at, at + length, items))
-            at += length
+            try:
+                places[vr].append((tag, at, after, around))
+            except KeyError:
+                places[vr] = [(tag, at, after, around)]
+            if vr == "SQ":
+                self.items(at, after, implicit, False, (*around, tag))
+            at = after
         if open_ended:
             raise Unreadable
-        return found, at
+        return at
 
-    def endless(
-        self, at: int, end: int, vr: str, implicit: bool, depth: int
-    ) -> tuple[list[list[_Raw]] | None, int, int]:
-        if vr == "SQ":
-            items, after = self.items(at, end, implicit, True, depth)
-            return items, after, after
-        if vr in ("UN", "private"):
-            items, after = (_Reader(self.data, False) if self.big else self).items(at, end, True, True, depth)
-            return items, after, after
+    def endless(self, tag: int, vr: str, at: int, end: int, implicit: bool, around: Around) -> int:
+        if vr in ("SQ", "UN", "private"):
+            self.told.places.setdefault("SQ", []).append((tag, at, at, around))
+            if vr == "SQ":
+                return self.items(at, end, implicit, True, (*around, tag))
+            little = _Reader(self.told, False) if self.big else self
+            return little.items(at, end, True, True, (*around, tag))
+        start = at
         while True:  # encapsulated: items of bytes up to the delimiter
             if end - at < 8:
                 raise Unreadable
             group, number, length = self.implicit(self.data, at)
             if (group, number) == (0xFFFE, 0xE0DD):
-                return None, at, at + 8
+                self.told.places.setdefault(vr, []).append((tag, start, at, around))
+                return at + 8
             if (group, number) != (0xFFFE, 0xE000) or at + 8 + length > end:
                 raise Unreadable
             at += 8 + length
 
-    def items(self, at: int, end: int, implicit: bool, open_ended: bool, depth: int) -> tuple[list[list[_Raw]], int]:
-        found: list[list[_Raw]] = []
+    def items(self, at: int, end: int, implicit: bool, open_ended: bool, around: Around) -> int:
+        """Note the items of a sequence, `around` ends with its tag; gives the position behind it."""
+        item = 0
         while at < end:
             if end - at < 8:
                 raise Unreadable
             group, number, length = self.implicit(self.data, at)
             at += 8
             if (group, number) == (0xFFFE, 0xE0DD) and open_ended:
-                return found, at
+                return at
             if (group, number) != (0xFFFE, 0xE000) or (length != _NONE and at + length > end):
                 raise Unreadable
             stop = end if length == _NONE else at + length
-            level, at = self.level(at, stop, implicit, length == _NONE, depth + 1)
-            found.append(level)
+            at = self.level(at, stop, implicit, length == _NONE, (*around, item))
+            item += 1
         if open_ended:
             raise Unreadable
-        return found, at
-
-    def list_level(self, level: list[_Raw], path: tuple[int, ...], encoding: str, found: list[Seen]) -> None:
-        for tag, _, start, stop, _ in level:
-            if tag == 0x00080005:
-                encoding = _encoding(self.data[start:stop])
-                break
-        for tag, vr, start, stop, items in level:
-            if items is None:
-                found.append(Seen((*path, tag), tag, vr, self.data[start:stop], encoding))
-            else:
-                for number, item in enumerate(items):
-                    self.list_level(item, (*path, tag, number), encoding, found)
+        return at
 
 
 def _encoding(value: bytes) -> str:

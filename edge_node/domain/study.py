@@ -6,9 +6,11 @@ second, and the spool, triage and forwarding accept nothing else.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 
 
 class Role(StrEnum):
@@ -95,13 +97,15 @@ class IdentityEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class RecipeId:
-    """Which recipe judged an object: its name and the sha256 (hex) of the recipe text and compiled rules."""
+    """Which recipe judged an object: its name and the sha256 (hex) of the recipe text and compiled rules; `trial` is
+    the label its pseudonyms were made with, "" for the site's own."""
 
     name: str
     sha256: str
+    trial: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DeidentifiedInstance:
     """One clean, verified object. All UIDs are pseudonymous; nothing here identifies anyone.
 
@@ -125,7 +129,11 @@ class DeidentifiedInstance:
     patient_key: str
     order_priority: str
     recipe: RecipeId
-    sha256: str  # hex, of part10
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash (hex) of `part10`."""
+        return hashlib.sha256(self.part10).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +151,7 @@ class CleanObject:
 
     `pixel_work` is what the pixel step did with it, "" as long as that step did not judge it: ``looked``, ``masked``,
     ``defaced``, ``masked+defaced``, ``review:…`` (masked, a human decides), ``held:<why>``, or ``unlooked`` for objects
-    from before there was a pixel step.
+    from before there was a pixel step. `recipe_sha256` is that of the recipe it was de-identified with.
     """
 
     sop_uid: str
@@ -156,6 +164,7 @@ class CleanObject:
     pixel_risk: str
     read: Callable[[], bytes] = field(repr=False)
     pixel_work: str = ""
+    recipe_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import cache
 from ipaddress import ip_address, ip_network
 from typing import NamedTuple
@@ -102,12 +102,13 @@ class Pace:
 
 
 class Admission:
-    """The receiver's door policy, from the `[receive]` section."""
+    """The receiver's door policy, from the `[receive]` section; `further` called AE titles are answered too."""
 
-    def __init__(self, config: Receive) -> None:
+    def __init__(self, config: Receive, further: Collection[str] = ()) -> None:
         self._networks = [ip_network(item, strict=False) for item in config.allowed_addresses]
         self._private = frozenset(config.private_sop_classes)
-        self._called = config.ae_title.strip() if config.require_called_ae_title else ""
+        titles = (config.ae_title, *further) if config.require_called_ae_title else ()
+        self._called = frozenset(title.strip() for title in titles)
         self._calling = frozenset(title.strip() for title in config.calling_ae_titles)
 
     def admits_address(self, address: str) -> bool:
@@ -123,7 +124,7 @@ class Admission:
 
     def rejects_titles(self, called: str, calling: str) -> Rejection | None:
         """Why an association between these AE titles is rejected, or None."""
-        if self._called and called.strip() != self._called:
+        if self._called and called.strip() not in self._called:
             return CALLED_AE
         if self._calling and calling.strip() not in self._calling:
             return CALLING_AE

@@ -9,7 +9,7 @@ import structlog
 
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry
 from edge_node.domain.study import Deidentified, IdentifiedInstance
-from edge_node.store.intake import Clean, IntakeStore, Receipt
+from edge_node.store.intake import Answer, Clean, Conflict, IntakeStore, OtherPseudonyms, OtherRecipe, Receipt
 
 log = structlog.get_logger()
 
@@ -53,12 +53,15 @@ class Intake:
                 )
                 answers[number] = self._quarantine(one, wrapped)
         for number, answer in self._record(clean):
-            answers[number] = answer or self._conflict(received[number])
+            if isinstance(answer, Conflict):
+                answers[number] = self._quarantine(received[number], _reason(answer))
+            else:
+                answers[number] = answer
         return [answer or Retry("receive.worker-failed", "an instance was not answered") for answer in answers]
 
-    def _record(self, clean: list[tuple[int, Clean]]) -> list[tuple[int, Receipt | EdgeNodeError | None]]:
-        """Positions with their answers; None for a conflict."""
-        outcomes: Sequence[Receipt | EdgeNodeError | None]
+    def _record(self, clean: list[tuple[int, Clean]]) -> list[tuple[int, Answer | EdgeNodeError]]:
+        """Positions with their answers."""
+        outcomes: Sequence[Answer | EdgeNodeError]
         try:
             outcomes = self._store.record_all([one for _, one in clean])
         except EdgeNodeError as error:
@@ -70,20 +73,33 @@ class Intake:
             outcomes = [_unlucky(error)] * len(clean)
         return [(number, outcome) for (number, _), outcome in zip(clean, outcomes, strict=True)]
 
-    def _conflict(self, received: IdentifiedInstance) -> Receipt | EdgeNodeError:
-        conflict = Quarantine(
-            "receive.conflicting-duplicate",
-            "the same SOP Instance UID was received before with other content; the first one stays in force",
-            hint="ask the sender why it changed an instance without a new UID",
-        )
-        return self._quarantine(received, conflict)
-
     def _quarantine(self, received: IdentifiedInstance, error: EdgeNodeError) -> Receipt | EdgeNodeError:
         digest = hashlib.blake2b(received.dataset, key=self._digest_key[:64], digest_size=32)
         try:
             return self._store.quarantine(received, digest.hexdigest(), error, self._peek_study(received))
         except EdgeNodeError as refused:
             return refused
+
+
+def _reason(conflict: Conflict) -> Quarantine:
+    """Why an instance is held that cannot be kept beside what is kept."""
+    if isinstance(conflict, OtherPseudonyms):
+        return Quarantine(
+            "receive.other-trial",
+            "its study is kept under other pseudonyms, those of another trial or of the site; they stay in force",
+            hint="let one of [[deid.rules]] name all who send a study; to destroy this: edge-node study discard",
+        )
+    if isinstance(conflict, OtherRecipe):
+        return Quarantine(
+            "receive.other-recipe",
+            "the same SOP Instance UID came before and went by another recipe; the first one stays in force",
+            hint="let one of [[deid.rules]] name all who send it; to destroy this copy: edge-node study discard",
+        )
+    return Quarantine(
+        "receive.conflicting-duplicate",
+        "the same SOP Instance UID was received before with other content; the first one stays in force",
+        hint="ask the sender why it changed an instance without a new UID",
+    )
 
 
 def _unlucky(error: Exception) -> Retry:

@@ -10,7 +10,7 @@ import errno
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,8 @@ class StorageSCP:
     """The listening SCP. `accept` makes an instance durable or raises.
 
     `free_bytes` is the room on the data disk: below `reserve` bytes nothing is taken, below `low` bytes no association
-    is accepted. What cannot stay in memory on its way in lies sealed in `folder`.
+    is accepted. What cannot stay in memory on its way in lies sealed in `folder`. `further_ae_titles` are called AE
+    titles it answers to besides its own.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class StorageSCP:
         free_bytes: Callable[[], int],
         reserve: int = 0,
         low: int = 0,
+        further_ae_titles: Collection[str] = (),
     ) -> None:
         self._config = config
         self._accept = accept
@@ -123,7 +125,7 @@ class StorageSCP:
         self._reserve = reserve
         self._low = max(low, reserve)
         self._largest = config.max_object_mb * 1_000_000
-        self._admission = Admission(config)
+        self._admission = Admission(config, further_ae_titles)
         self._places = Places(config.max_associations, config.max_associations_per_sender)
         self._pace = Pace(config.sender_mb_per_s * 1e6)
         self.folder = folder
@@ -267,7 +269,7 @@ class StorageSCP:
             sop_class=uid_text(request.sop_class),
             sop_instance=uid_text(request.sop_instance),
             calling_ae=association.sender,
-            called_ae=str(association.acceptor.ae_title).strip(),
+            called_ae=str(association.requestor.primitive.called_ae_title).strip(),  # the acceptor's own is always ours
             peer=_address(association),
             received_at=time.time(),
             in_memory=in_memory,

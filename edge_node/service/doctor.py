@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
-from edge_node import __version__
 from edge_node.config.load import Loaded
 from edge_node.config.schema import Config
 from edge_node.config.secrets import RoleKeys
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.study import Role
 from edge_node.domain.worklist import Peer
-from edge_node.service.node import ledger_path, models_path, recipe_path, spool_path
+from edge_node.service.node import ledger_path, models_path, spool_path
 from edge_node.service.snapshot import snapshot
 from edge_node.store import audit
 from edge_node.store.database import Database
@@ -43,7 +42,6 @@ def examine(loaded: Loaded) -> Iterator[Check]:
         ("ledger", _ledger),
         ("audit chain", _audit),
         ("disk", _disk),
-        ("recipe", _recipe),
         ("pixels", _pixels),
         ("onnxruntime", _runtime),
         ("models", _models),
@@ -53,6 +51,7 @@ def examine(loaded: Loaded) -> Iterator[Check]:
         ("consent", _consent),
     ):
         yield _guarded(name, look, config)
+    yield from _recipes(config)
     yield from _peers(config)
     yield _guarded("trainer", _trainer, config)
 
@@ -94,12 +93,20 @@ def _disk(config: Config) -> Check:
     return Check("disk", "warn" if free < 4 * reserve else "ok", detail)
 
 
-def _recipe(config: Config) -> Check:
-    from edge_node.deid import Deidentifier
+def _recipes(config: Config) -> Iterator[Check]:
+    from edge_node.service.recipes import active
 
-    path = recipe_path(config)
-    recipe = Deidentifier(path, b"\0" * 32, version=__version__).recipe_id
-    return Check("recipe", "ok", f"{recipe.name}, sha256 {recipe.sha256[:16]}…")
+    for one in active(config):
+        name = one.choice.recipe.stem + (f", trial {one.choice.trial}" if one.choice.trial else "")
+        whom = f"{one.objects}: {name}" if config.deid.rules else name
+        if one.errors:
+            yield Check("recipe", "fail", f"{whom}: {one.problems()[0]}", f"edge-node deid lint {one.choice.recipe}")
+        elif one.doubts:
+            lines = ", ".join(str(doubt.line) for doubt in one.doubts)
+            detail = f"{whom}, sha256 {one.sha256[:16]}…, doubts in line {lines}"
+            yield Check("recipe", "warn", detail, f"edge-node deid lint {one.choice.recipe}")
+        else:
+            yield Check("recipe", "ok", f"{whom}, sha256 {one.sha256[:16]}…")
 
 
 def _pixels(config: Config) -> Check:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edge_node.config.schema import Config
+from edge_node.config.schema import SHIPPED_RECIPES, Config
 from edge_node.config.secrets import RoleKeys
 from edge_node.domain.study import Role
 from edge_node.store.database import Database
@@ -37,7 +37,12 @@ def shipped(*parts: str) -> Path:
 
 def recipe_path(config: Config) -> Path:
     """The site's recipe, or the shipped basic one."""
-    return config.deid.recipe or shipped("recipes", "basic.deid")
+    return recipe_file(config.deid.recipe or Path("basic"))
+
+
+def recipe_file(named: Path) -> Path:
+    """The file of a recipe that the configuration names: its path, or the name of a shipped one."""
+    return shipped("recipes", f"{named}.deid") if str(named) in SHIPPED_RECIPES else named
 
 
 def models_path(config: Config) -> Path:

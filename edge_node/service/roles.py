@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import structlog
 
-from edge_node import __version__
+from edge_node.config.rules import called_ae_titles
 from edge_node.config.schema import Config
 from edge_node.consent import source_for
 from edge_node.domain.errors import Stop
@@ -20,7 +20,7 @@ from edge_node.receive.workers import AcceptAll, WorkerPool
 from edge_node.service import logs, notify
 from edge_node.service.housekeeping import Job
 from edge_node.service.life import HEARTBEAT_S, Life
-from edge_node.service.node import Node, models_path, open_node, recipe_path, spool_path
+from edge_node.service.node import Node, models_path, open_node, spool_path
 from edge_node.service.process import die_with_parent, harden, more_handles
 from edge_node.store.spool import free_bytes
 
@@ -80,6 +80,7 @@ def _dicom(config: Config) -> int:
         free_bytes=lambda: free_bytes(folder),
         reserve=reserve,
         low=low or reserve * 3 // 2,
+        further_ae_titles=called_ae_titles(config),
     )
     try:
         scp.start()
@@ -104,15 +105,16 @@ def _dicom(config: Config) -> int:
 
 def make_intake(config: Config) -> AcceptAll:
     """Build the accepting function of one de-identifying worker process."""
-    from edge_node.deid import Deidentifier, peek_study_key
+    from edge_node.deid import peek_study_key
     from edge_node.receive.intake import Intake
+    from edge_node.service.recipes import build
     from edge_node.store.intake import IntakeStore
 
     harden()
     logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)
     node = open_node(config, Role.DICOM)
     site_key = node.keys.key("pseudonym")
-    deidentifier = Deidentifier(recipe_path(config), site_key, version=__version__)
+    recipes = build(config, site_key)
     store = IntakeStore(
         node.database,
         node.keyring,
@@ -122,7 +124,7 @@ def make_intake(config: Config) -> AcceptAll:
     )
     intake = Intake(
         store,
-        deidentifier.deidentify,
+        recipes.deidentify,
         lambda instance: peek_study_key(instance, site_key),
         digest_key=site_key,
     )

@@ -161,6 +161,7 @@ def _study_row(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "from": row.calling_ae,
         "recipe": row.recipe,
         "recipe_sha256": row.recipe_sha256,
+        "trial": row.trial,
         "first_received_at": row.first_received_at,
         "last_received_at": row.last_received_at,
         "settled_at": row.settled_at,

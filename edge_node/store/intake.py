@@ -68,8 +68,11 @@ class _Kept:
 
 MOST_KEYS = 512
 # Built once: building a statement costs more than running it.
-_KNOWN = select(instance.c.sop_uid, instance.c.source_digest).where(
+_KNOWN = select(instance.c.sop_uid, instance.c.source_digest, instance.c.recipe_sha256).where(
     instance.c.sop_uid.in_(bindparam("uids", expanding=True))
+)
+_TRIALS = select(study.c.study_key, study.c.trial, study.c.study_uid).where(
+    study.c.study_key.in_(bindparam("study_keys", expanding=True))
 )
 _STUDY = select(study).where(study.c.study_key == bindparam("study_key"))
 _STUDY_ENVELOPE = select(envelope.c.study_key).where(
@@ -81,6 +84,17 @@ _INSERT_ENVELOPE = insert(envelope)
 
 class Conflict(Exception):
     """The same SOP Instance UID is already kept with other content."""
+
+
+class OtherRecipe(Conflict):
+    """The same SOP Instance UID is already kept as another recipe made it; with the same content or not."""
+
+
+class OtherPseudonyms(Conflict):
+    """The study is already kept under the pseudonyms of another trial: this instance would be a second study."""
+
+
+Answer = Receipt | Conflict
 
 
 class IntakeStore:
@@ -97,37 +111,56 @@ class IntakeStore:
         self._keys: dict[str, tuple[DataKey, DataKey]] = {}
 
     def record(self, clean: Deidentified, *, calling_ae: str, received_at: float) -> Receipt:
-        """`record_all` for one object. Raises Conflict when the same UID is kept with other content."""
-        [receipt] = self.record_all([Clean(clean, calling_ae, received_at)])
-        if receipt is None:
-            raise Conflict
-        return receipt
+        """`record_all` for one object. Raises the Conflict that it answers."""
+        [answer] = self.record_all([Clean(clean, calling_ae, received_at)])
+        if isinstance(answer, Conflict):
+            raise answer
+        return answer
 
-    def record_all(self, batch: Sequence[Clean]) -> list[Receipt | None]:
+    def record_all(self, batch: Sequence[Clean]) -> list[Answer]:
         """Seal, sync and commit clean objects with their identity envelopes: one sync and one commit for all.
 
-        When this returns, they survive kill -9 and power cut. An answer for each, in order; None for a conflict: the
-        same SOP Instance UID is kept with other content. Raises Retry when disk or ledger cannot take them now.
+        When this returns, they survive kill -9 and power cut. An answer for each, in order: a Receipt; or a Conflict
+        when the same SOP Instance UID is kept with other content, OtherRecipe when as another recipe made it,
+        OtherPseudonyms when its study is kept for another trial. Raises Retry when disk or ledger cannot take them.
         """
         for _ in range(3):  # a data key may be destroyed by retention between opening and committing: begin again
             with self._database.read() as connection:
-                kept = _kept(connection, [one.uid for one in batch])
-            answers, fresh = _sort(batch, kept)
-            if not fresh:
-                return answers
-            sealed = self._seal([batch[number] for number in fresh])
-            with self._database.write() as connection:
-                if self._lost_keys(connection, sealed):
-                    continue
-                uids = [one.clean.uid for one in sealed]
-                beaten, still = _sort([one.clean for one in sealed], _kept(connection, uids))
-                for number, answer in zip(fresh, beaten, strict=True):
+                answers = self.answers(connection, batch)
+            fresh = [number for number, answer in enumerate(answers) if answer is None]
+            sealed = self._seal([batch[number] for number in fresh]) if fresh else []
+            if sealed:
+                with self._database.write() as connection:
+                    if self._lost_keys(connection, sealed):
+                        continue
+                    # another worker may have been quicker
+                    again = self.answers(connection, [one.clean for one in sealed])
+                    self._insert(connection, [one for one, answer in zip(sealed, again, strict=True) if answer is None])
+                for number, answer in zip(fresh, again, strict=True):
                     answers[number] = answer
-                self._insert(connection, [sealed[number] for number in still])
-            for number in (fresh[n] for n in still):
-                answers[number] = Receipt(Received.STORED, batch[number].study_key)
-            return answers
+            stored = (Receipt(Received.STORED, one.study_key) for one in batch)
+            return [answer or receipt for answer, receipt in zip(answers, stored, strict=True)]
         raise EdgeNodeError("store.key-churn", "data keys of a study were destroyed three times while it was received")
+
+    def answers(self, connection: Connection, batch: Sequence[Clean]) -> list[Answer | None]:
+        """A Receipt for a duplicate, a Conflict, or None for what is new.
+
+        The first one stays in force whatever comes later under its name, and a study has one trial's pseudonyms: a
+        copy under those of another could be joined to it by its pixels.
+        """
+        uids, keys = [one.uid for one in batch], list({one.study_key for one in batch})
+        kept = {row[0]: (row[1], row[2]) for row in connection.execute(_KNOWN, {"uids": uids})}
+        trials = {row[0]: (row[1], row[2]) for row in connection.execute(_TRIALS, {"study_keys": keys})}
+        answers: list[Answer | None] = []
+        for one in batch:
+            what = one.what.instance
+            trial, mine = (what.recipe.trial, what.study_uid), (one.what.source_digest, what.recipe.sha256)
+            if trials.setdefault(one.study_key, trial) != trial:
+                answers.append(OtherPseudonyms())
+                continue
+            known = kept.setdefault(one.uid, mine)
+            answers.append(None if known is mine else _answer(one, known, mine))
+        return answers
 
     def _seal(self, batch: Sequence[Clean]) -> list[_Kept]:
         """Seal and sync the objects under their studies' keys; no row names them yet."""
@@ -212,6 +245,7 @@ class IntakeStore:
                     calling_ae=batch[0].calling_ae,
                     recipe=first.recipe.name,
                     recipe_sha256=first.recipe.sha256,
+                    trial=first.recipe.trial,
                     instances=len(batch),
                     bytes=size,
                     first_received_at=min(came),
@@ -219,13 +253,8 @@ class IntakeStore:
                     last_received_at=max(came),
                 )
             )
-            audit.append(
-                connection,
-                self._actor,
-                "study.opened",
-                first.study_key,
-                {"from": batch[0].calling_ae, "modality": first.modality, "recipe": first.recipe.sha256},
-            )
+            audit.append(connection, self._actor, "study.opened", first.study_key, _told(batch[0]))
+            self._tell_recipes(connection, batch, first.recipe.sha256)
             return 1
         reopened = row.state != StudyState.RECEIVING
         revision = int(row.revision) + (1 if reopened else 0)
@@ -247,7 +276,15 @@ class IntakeStore:
         connection.execute(
             update(study).where(study.c.study_key == bindparam("key")), {"key": first.study_key, **changes}
         )
+        self._tell_recipes(connection, batch, row.recipe_sha256)
         return revision
+
+    def _tell_recipes(self, connection: Connection, batch: Sequence[Clean], opened_by: str) -> None:
+        """One audit entry for each recipe that joins the study."""
+        first_by = {one.what.instance.recipe.sha256: one for one in reversed(batch)}
+        for sha256, one in first_by.items():
+            if sha256 != opened_by and not _used(connection, one.study_key, sha256):
+                audit.append(connection, self._actor, "study.recipe", one.study_key, _told(one))
 
     def quarantine(
         self, received: IdentifiedInstance, source_digest: str, error: EdgeNodeError, study_key: str | None
@@ -306,22 +343,24 @@ class IntakeStore:
         return Receipt(Received.QUARANTINED, study_key or "", error.code)
 
 
-def _kept(connection: Connection, uids: Sequence[str]) -> dict[str, str]:
-    """SOP Instance UID → digest of what was received, of those that are kept."""
-    return {row.sop_uid: row.source_digest for row in connection.execute(_KNOWN, {"uids": list(uids)})}
+def _answer(one: Clean, known: tuple[str, str], mine: tuple[str, str]) -> Answer:
+    if known[0] == mine[0]:
+        return Receipt(Received.DUPLICATE, one.study_key)
+    return Conflict() if known[1] == mine[1] else OtherRecipe()
 
 
-def _sort(batch: Sequence[Clean], kept: dict[str, str]) -> tuple[list[Receipt | None], list[int]]:
-    """Answers of duplicates (None: a conflict, or nothing yet), and the positions of those that are new."""
-    answers: list[Receipt | None] = []
-    fresh, seen = [], dict(kept)
-    for number, one in enumerate(batch):
-        known = seen.get(one.uid)
-        answers.append(Receipt(Received.DUPLICATE, one.study_key) if known == one.what.source_digest else None)
-        if known is None:
-            seen[one.uid] = one.what.source_digest
-            fresh.append(number)
-    return answers, fresh
+def _used(connection: Connection, study_key: str, recipe_sha256: str) -> bool:
+    rows = select(instance.c.sop_uid).where(
+        instance.c.study_key == study_key, instance.c.recipe_sha256 == recipe_sha256
+    )
+    return connection.execute(rows.limit(1)).first() is not None
+
+
+def _told(one: Clean) -> dict[str, str]:
+    """What the audit says of where an instance came from and which recipe it went by."""
+    recipe = one.what.instance.recipe
+    told = {"from": one.calling_ae, "modality": one.what.instance.modality, "recipe": recipe.sha256}
+    return told | {"name": recipe.name} | ({"trial": recipe.trial} if recipe.trial else {})
 
 
 def _joined(modalities: set[str]) -> str:

@@ -43,7 +43,8 @@ study = Table(
     Column("order_priority", String(16), nullable=False),
     Column("calling_ae", String(16), nullable=False),
     Column("recipe", String(64), nullable=False),
-    Column("recipe_sha256", String(64), nullable=False),
+    Column("recipe_sha256", String(64), nullable=False),  # of the first instance; each instance has its own
+    Column("trial", String(32), nullable=False, default=""),  # whose pseudonyms the whole study has; "" the site's own
     Column("instances", Integer, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("first_received_at", Float, nullable=False),

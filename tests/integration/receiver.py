@@ -29,8 +29,15 @@ class Door:
         self.free = 1 << 40
         self.folder = tempfile.TemporaryDirectory()
         config = Receive(host="127.0.0.1", port=0, **options)  # type: ignore[arg-type]
-        folder = Path(self.folder.name)
-        self.scp = StorageSCP(config, self._accept, folder, free_bytes=lambda: self.free, reserve=RESERVE, low=LOW)
+        self.scp = StorageSCP(
+            config,
+            self._accept,
+            Path(self.folder.name),
+            free_bytes=lambda: self.free,
+            reserve=RESERVE,
+            low=LOW,
+            further_ae_titles=("LUNG",),
+        )
         self.scp.start()
 
     def _accept(self, arrival: Arrival) -> Receipt:

@@ -91,6 +91,16 @@ def test_an_association_that_calls_somebody_else_is_rejected(door: Callable[...,
     assert "Called AE Title Not Recognized" in answer.stderr + answer.stdout
 
 
+def test_a_title_that_a_rule_names_is_answered_and_told(door: Callable[..., Door]) -> None:
+    one = door()
+    assert one.dcmtk("storescu", CT, called="LUNG").returncode == 0
+    assert one.dcmtk("storescu", CT).returncode == 0
+    assert [instance.called_ae for instance in one.received] == ["LUNG", "EDGENODE"]
+    lax = door(require_called_ae_title=False)
+    assert lax.dcmtk("storescu", CT, called="ANYBODY").returncode == 0
+    assert [instance.called_ae for instance in lax.received] == ["ANYBODY"]
+
+
 def test_a_sender_that_is_not_on_the_list_is_rejected(door: Callable[..., Door]) -> None:
     one = door(calling_ae_titles=["CT1"])
     assert one.dcmtk("echoscu", calling="CT1").returncode == 0

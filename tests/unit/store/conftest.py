@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +73,6 @@ def clean_instance() -> Callable[..., Deidentified]:
             patient_key="PATIENTKEY",
             order_priority="",
             recipe=RecipeId("basic", "0" * 64),
-            sha256=hashlib.sha256(body).hexdigest(),
         )
         identity = IdentityEnvelope('{"PatientName": "ZZSECRET^ANNA"}', '{"SOPInstanceUID": "1.2.3.ZZORIGINAL"}')
         return Deidentified(instance, identity, digest or f"digest-{study}-{number}")
