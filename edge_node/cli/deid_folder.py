@@ -32,6 +32,7 @@ Profile = Annotated[
 KeyFile = Annotated[
     Path | None, typer.Option("--key-file", help="File with the key of the pseudonyms; default: the node's.")
 ]
+Label = Annotated[str, typer.Option("--label", help="Key label: pseudonyms of their own, for one trial.")]
 Variables = Annotated[list[str] | None, typer.Option("--var", help="NAME=VALUE for var:NAME in the recipe.")]
 
 
@@ -50,6 +51,7 @@ def apply(
     key_file: KeyFile = None,
     profile: Profile = None,
     variables: Variables = None,
+    label: Label = "",
     jobs: Annotated[int, typer.Option("--jobs", min=0, help="Processes; 0: one a core.")] = 0,
     uncleaned_pixels: Annotated[
         str, typer.Option("--uncleaned-pixels", help="hold, or write: objects whose pixels may show identity.")
@@ -68,7 +70,7 @@ def apply(
     path, base = which_recipe(call, recipe, profile)
     variables = with_the_sites(call, recipe or profile, variables)
     work = folder.Work(
-        path, key_of(call, key_file), __version__, base, variables_of(variables), uncleaned_pixels == "hold"
+        path, key_of(call, key_file), __version__, base, variables_of(variables), uncleaned_pixels == "hold", label
     )
     quiet = json or call.json
     folder.check_folders(in_dir, out_dir)

@@ -30,6 +30,7 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     """
     yield from _settle(config)
     yield from _folders(config)
+    yield from _escrow(config)
     yield from _rules(config)
     yield from _worklist(config)
     yield from _trainer_url(config)
@@ -52,6 +53,23 @@ def _folders(config: Config) -> Iterator[Contradiction]:
         yield Contradiction(("deid.recipe",), reason)
     if config.triage.models_dir is not None and (reason := _folder_problem(config.triage.models_dir)):
         yield Contradiction(("triage.models_dir",), reason)
+
+
+def _escrow(config: Config) -> Iterator[Contradiction]:
+    path = config.deid.escrow
+    if path is None:
+        return
+    try:
+        text = path.read_bytes()[:65536]
+    except OSError as error:
+        yield Contradiction(("deid.escrow",), f"{path}: cannot be read: {error.strerror}")
+        return
+    if b"PRIVATE KEY" in text:
+        yield Contradiction(
+            ("deid.escrow",), f"{path}: is a private key, which must not be on this machine; give the public key"
+        )
+    elif b"BEGIN PUBLIC KEY" not in text:
+        yield Contradiction(("deid.escrow",), f"{path}: is no public key in PEM")
 
 
 def _rules(config: Config) -> Iterator[Contradiction]:

@@ -188,6 +188,10 @@ class Deid(Section):
         default=[],
         description="Risky images of these kinds may leave once masked and looked at again; others wait for a human.",
     )
+    escrow: Path | None = Field(
+        default=None,
+        description="Public key (PEM) that each study's identity is sealed to, for good; default: nothing is kept.",
+    )
     deface: bool = Field(
         default=False, description="Remove faces from head CT, and withhold head series that no method applies to."
     )
@@ -268,6 +272,9 @@ class Retention(Section):
     )
     clean_days: float = Field(
         default=7, ge=0, description="Clean objects are destroyed so long after the last delivery."
+    )
+    escrow_days: float = Field(
+        default=0, ge=0, description="Escrow records are deleted so long after they were made; 0: never."
     )
 
 

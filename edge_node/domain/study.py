@@ -137,12 +137,23 @@ class DeidentifiedInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class Derivation:
+    """How the pseudonyms of an object were made. `shift_days` undoes the shift of dates: it is kept sealed only."""
+
+    key_id: str  # which site key, by its id
+    label: str
+    patient: str  # the patient's pseudonymous ID
+    shift_days: int = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Deidentified:
     """What de-identification of one instance yields: the clean object and the identity it was parted from."""
 
     instance: DeidentifiedInstance
     identity: IdentityEnvelope = field(repr=False)
     source_digest: str  # keyed hash (hex) of the received bytes: tells a true duplicate from a conflicting one
+    derivation: Derivation = field(default=Derivation("", "", "", 0), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

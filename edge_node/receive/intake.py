@@ -9,7 +9,8 @@ import structlog
 
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry
 from edge_node.domain.study import Deidentified, IdentifiedInstance
-from edge_node.store.intake import Answer, Clean, Conflict, IntakeStore, OtherPseudonyms, OtherRecipe, Receipt
+from edge_node.store.intake import IntakeStore
+from edge_node.store.receipt import Answer, Clean, Conflict, OtherPseudonyms, OtherRecipe, Receipt
 
 log = structlog.get_logger()
 

@@ -29,7 +29,7 @@ from edge_node.receive.landing import Arrival, Budget, Landing
 from edge_node.receive.tally import Tally
 from edge_node.receive.upper_layer import MAX_PDU, Fault, StorageAssociation, check_library
 from edge_node.receive.wire import Wire
-from edge_node.store.intake import Receipt
+from edge_node.store.receipt import Receipt
 
 log = structlog.get_logger()
 

@@ -24,7 +24,7 @@ import structlog
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.receive.landing import Arrival
-from edge_node.store.intake import Receipt
+from edge_node.store.receipt import Receipt
 
 log = structlog.get_logger()
 

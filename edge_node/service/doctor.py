@@ -14,7 +14,7 @@ from edge_node.config.secrets import RoleKeys
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.study import Role
 from edge_node.domain.worklist import Peer
-from edge_node.service.node import ledger_path, models_path, spool_path
+from edge_node.service.node import escrow_of, ledger_path, models_path, spool_path
 from edge_node.service.snapshot import snapshot
 from edge_node.store import audit
 from edge_node.store.database import Database
@@ -39,6 +39,7 @@ def examine(loaded: Loaded) -> Iterator[Check]:
     yield Check("configuration", "ok", str(loaded.path) if loaded.path else "defaults only, no file")
     for name, look in (
         ("node keys", _keys),
+        ("escrow", _escrow),
         ("ledger", _ledger),
         ("audit chain", _audit),
         ("disk", _disk),
@@ -65,7 +66,24 @@ def _guarded(name: str, look: Callable[[Config], Check], config: Config) -> Chec
 
 def _keys(config: Config) -> Check:
     keys = RoleKeys(Role.DICOM, config)
-    return Check("node keys", "ok", ", ".join(keys.names))
+    cut_short = sorted(set(keys.old_keys) - {"pseudonym"})
+    if cut_short:
+        name = cut_short[0]
+        return Check("node keys", "warn", f"a rotation was cut short: {name}", f"edge-node key rotate {name}")
+    kept = "; the old site key is kept for studies under way" if keys.old_keys else ""
+    return Check("node keys", "ok", ", ".join(keys.names) + kept)
+
+
+def _escrow(config: Config) -> Check:
+    from edge_node.service.escrow import misplaced
+
+    escrow = escrow_of(config)
+    found = next(misplaced(config), None)
+    if found is not None:
+        return Check("escrow", "warn", f"{found}: an escrow private key lies on the node", "take it away from here")
+    if escrow is None:
+        return Check("escrow", "ok", "off: nothing leads back once the envelopes are destroyed")
+    return Check("escrow", "ok", f"each study is sealed to the escrow key {escrow.key}")
 
 
 def _ledger(config: Config) -> Check:

@@ -12,7 +12,7 @@ from edge_node.domain.errors import EdgeNodeError, Quarantine
 from edge_node.domain.study import IdentifiedInstance, KeyClass, Role
 from edge_node.service.node import open_node, spool_path
 from edge_node.service.roles import make_intake
-from edge_node.store.intake import Receipt, Received
+from edge_node.store.receipt import Receipt, Received
 from edge_node.store.retention import close_quarantine
 from edge_node.store.seal import unseal
 from edge_node.store.spool import Place, SpoolReader

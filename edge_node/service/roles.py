@@ -20,8 +20,9 @@ from edge_node.receive.workers import AcceptAll, WorkerPool
 from edge_node.service import logs, notify
 from edge_node.service.housekeeping import Job
 from edge_node.service.life import HEARTBEAT_S, Life
-from edge_node.service.node import Node, models_path, open_node, spool_path
+from edge_node.service.node import Node, escrow_of, models_path, open_node, spool_path
 from edge_node.service.process import die_with_parent, harden, more_handles
+from edge_node.service.site_keys import SiteKey, continuing
 from edge_node.store.spool import free_bytes
 
 log = structlog.get_logger()
@@ -67,6 +68,7 @@ def _dicom(config: Config) -> int:
     node = open_node(config, Role.DICOM)
     life = Life(node)
     life.listen_to_signals()
+    escrow_of(config)  # what is wrong with it must end the role, not each worker
     notify.status("starting the de-identifying workers")
     count = config.receive.workers or min(8, os.cpu_count() or 1)
     pool = WorkerPool(count, make_intake, (config,), wait_s=config.receive.network_timeout_s / 2)
@@ -113,21 +115,21 @@ def make_intake(config: Config) -> AcceptAll:
     harden()
     logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)
     node = open_node(config, Role.DICOM)
-    site_key = node.keys.key("pseudonym")
-    recipes = build(config, site_key)
+    site_key, before = node.keys.key("pseudonym"), node.keys.old("pseudonym")
+
+    def with_key(key: bytes) -> SiteKey:
+        return SiteKey(build(config, key).deidentify, lambda instance: peek_study_key(instance, key))
+
     store = IntakeStore(
         node.database,
         node.keyring,
         node.spool_writer(),
         actor=node.actor,
         quarantine_s=config.deid.quarantine_days * 86400.0,
+        escrow=escrow_of(config),
     )
-    intake = Intake(
-        store,
-        recipes.deidentify,
-        lambda instance: peek_study_key(instance, site_key),
-        digest_key=site_key,
-    )
+    key = continuing(with_key(site_key), with_key(before) if before else None, store.has_study)
+    intake = Intake(store, key.deidentify, key.peek_study, digest_key=site_key)
     return intake.accept_all
 
 

@@ -162,6 +162,7 @@ def _study_row(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "recipe": row.recipe,
         "recipe_sha256": row.recipe_sha256,
         "trial": row.trial,
+        "site_key": row.site_key_id,
         "first_received_at": row.first_received_at,
         "last_received_at": row.last_received_at,
         "settled_at": row.settled_at,

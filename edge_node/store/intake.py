@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -15,45 +14,12 @@ from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, StudyState
 from edge_node.store import audit
 from edge_node.store.database import Database
+from edge_node.store.escrow import Escrow
 from edge_node.store.keyring import DataKey, Keyring, keys_that_exist
+from edge_node.store.receipt import Answer, Clean, Conflict, OtherPseudonyms, OtherRecipe, Receipt, Received
 from edge_node.store.seal import seal, seal_chunks, sealed_length
 from edge_node.store.spool import Place, Sealed, SpoolWriter
 from edge_node.store.tables import envelope, instance, quarantine, study
-
-
-class Received(StrEnum):
-    """What became of a received instance; every one of them may be acknowledged with Success."""
-
-    STORED = "STORED"
-    DUPLICATE = "DUPLICATE"
-    QUARANTINED = "QUARANTINED"
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """The durable fact behind a Success: what was done, under which study key, with which stable code."""
-
-    received: Received
-    study_key: str
-    code: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Clean:
-    """A clean object on its way into the ledger; `received_at` in seconds since the epoch."""
-
-    what: Deidentified
-    calling_ae: str
-    received_at: float
-
-    @property
-    def uid(self) -> str:
-        """Pseudonymous SOP Instance UID."""
-        return self.what.instance.sop_uid
-
-    @property
-    def study_key(self) -> str:
-        return self.what.instance.study_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,33 +48,31 @@ _INSERT_INSTANCE = insert(instance)
 _INSERT_ENVELOPE = insert(envelope)
 
 
-class Conflict(Exception):
-    """The same SOP Instance UID is already kept with other content."""
-
-
-class OtherRecipe(Conflict):
-    """The same SOP Instance UID is already kept as another recipe made it; with the same content or not."""
-
-
-class OtherPseudonyms(Conflict):
-    """The study is already kept under the pseudonyms of another trial: this instance would be a second study."""
-
-
-Answer = Receipt | Conflict
-
-
 class IntakeStore:
     """Writes what the receiver accepted; one per worker process."""
 
     def __init__(
-        self, database: Database, keyring: Keyring, spool: SpoolWriter, *, actor: str, quarantine_s: float
+        self,
+        database: Database,
+        keyring: Keyring,
+        spool: SpoolWriter,
+        *,
+        actor: str,
+        quarantine_s: float,
+        escrow: Escrow | None = None,
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._spool = spool
         self._actor = actor
         self._quarantine_s = quarantine_s
+        self._escrow = escrow
         self._keys: dict[str, tuple[DataKey, DataKey]] = {}
+
+    def has_study(self, study_key: str) -> bool:
+        """Whether the ledger knows the study, in whatever state."""
+        with self._database.read() as connection:
+            return connection.execute(_STUDY, {"study_key": study_key}).first() is not None
 
     def record(self, clean: Deidentified, *, calling_ae: str, received_at: float) -> Receipt:
         """`record_all` for one object. Raises the Conflict that it answers."""
@@ -118,15 +82,19 @@ class IntakeStore:
         return answer
 
     def record_all(self, batch: Sequence[Clean]) -> list[Answer]:
-        """Seal, sync and commit clean objects with their identity envelopes: one sync and one commit for all.
+        """Seal, sync and commit clean objects with their identity envelopes and, where there is escrow, their records.
 
-        When this returns, they survive kill -9 and power cut. An answer for each, in order: a Receipt; or a Conflict
-        when the same SOP Instance UID is kept with other content, OtherRecipe when as another recipe made it,
-        OtherPseudonyms when its study is kept for another trial. Raises Retry when disk or ledger cannot take them.
+        One sync and one commit for all; when this returns, they survive kill -9 and power cut. An answer for each, in
+        order: a Receipt; or a Conflict when the same SOP Instance UID is kept with other content, OtherRecipe when as
+        another recipe made it, OtherPseudonyms when its study is kept for another trial. Raises Retry when disk or
+        ledger cannot take them now.
         """
         for _ in range(3):  # a data key may be destroyed by retention between opening and committing: begin again
             with self._database.read() as connection:
                 answers = self.answers(connection, batch)
+            self._complete_escrow(
+                one for one, answer in zip(batch, answers, strict=True) if isinstance(answer, Receipt)
+            )
             fresh = [number for number, answer in enumerate(answers) if answer is None]
             sealed = self._seal([batch[number] for number in fresh]) if fresh else []
             if sealed:
@@ -141,6 +109,18 @@ class IntakeStore:
             stored = (Receipt(Received.STORED, one.study_key) for one in batch)
             return [answer or receipt for answer, receipt in zip(answers, stored, strict=True)]
         raise EdgeNodeError("store.key-churn", "data keys of a study were destroyed three times while it was received")
+
+    def _complete_escrow(self, duplicates: Iterable[Clean]) -> None:
+        """A study from before escrow was on gets its record with the next instance that is acknowledged, even if it is
+        one that was here before."""
+        if self._escrow is None:
+            return
+        for one in duplicates:
+            with self._database.read() as connection:
+                missing = self._escrow.missing(connection, one.what)
+            if missing:
+                with self._database.write() as connection:
+                    self._escrow.write(connection, one.what)
 
     def answers(self, connection: Connection, batch: Sequence[Clean]) -> list[Answer | None]:
         """A Receipt for a duplicate, a Conflict, or None for what is new.
@@ -200,6 +180,9 @@ class IntakeStore:
         for one in batch:
             studies.setdefault(one.clean.study_key, []).append(one)
         for study_key, members in studies.items():
+            if self._escrow is not None:
+                for one in members:
+                    self._escrow.write(connection, one.clean.what)
             revision = self._touch_study(connection, [one.clean for one in members])
             first = members[0]
             if connection.execute(_STUDY_ENVELOPE, {"study_key": study_key}).first() is None:
@@ -251,9 +234,16 @@ class IntakeStore:
                     first_received_at=min(came),
                     opened_at=min(came),
                     last_received_at=max(came),
+                    site_key_id=batch[0].what.derivation.key_id,
                 )
             )
-            audit.append(connection, self._actor, "study.opened", first.study_key, _told(batch[0]))
+            audit.append(
+                connection,
+                self._actor,
+                "study.opened",
+                first.study_key,
+                {**_told(batch[0]), "site_key": batch[0].what.derivation.key_id},
+            )
             self._tell_recipes(connection, batch, first.recipe.sha256)
             return 1
         reopened = row.state != StudyState.RECEIVING

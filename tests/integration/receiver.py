@@ -12,7 +12,7 @@ from edge_node.config.schema import Receive
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.receive.landing import Arrival
 from edge_node.receive.scp import StorageSCP
-from edge_node.store.intake import Receipt, Received
+from edge_node.store.receipt import Receipt, Received
 from tests.integration.needed_tools import need
 
 QUICK = {**os.environ, "TCP_NODELAY": "1"}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge_node.domain.status import Status
-from edge_node.store.intake import Receipt
+from edge_node.store.receipt import Receipt
 from tests.integration.raw_peer import (
     ABORT,
     ABORTED,

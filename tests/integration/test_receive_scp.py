@@ -15,7 +15,7 @@ from pydicom.data import get_testdata_file
 
 from edge_node.domain.errors import Retry
 from edge_node.domain.study import IdentifiedInstance
-from edge_node.store.intake import Receipt
+from edge_node.store.receipt import Receipt
 from tests.integration.needed_tools import need
 from tests.integration.receiver import QUICK, STORED, Door
 

@@ -15,7 +15,7 @@ from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.receive.landing import Arrival
 from edge_node.receive.workers import WorkerPool
-from edge_node.store.intake import Receipt, Received
+from edge_node.store.receipt import Receipt, Received
 
 
 def accept_or_die():  # type: ignore[no-untyped-def]

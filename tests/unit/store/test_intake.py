@@ -10,8 +10,8 @@ from sqlalchemy import select, update
 from edge_node.domain.errors import Quarantine, Stop
 from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, StudyState
 from edge_node.store import retention
-from edge_node.store.intake import Clean, Conflict, Receipt, Received
 from edge_node.store.keyring import Keyring, destroy
+from edge_node.store.receipt import Clean, Conflict, Receipt, Received
 from edge_node.store.tables import instance, quarantine, study
 from tests.unit.store.conftest import KEYS, Store
 
