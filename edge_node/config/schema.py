@@ -81,6 +81,9 @@ class Storage(Section):
     reserve_mb: int = Field(
         default=1024, ge=16, description="New instances are refused with OUT_OF_RESOURCES when less than this is free."
     )
+    low_mb: int = Field(
+        default=0, ge=0, description="New associations are rejected below this; 0: one and a half times `reserve_mb`."
+    )
     segment_mb: int = Field(default=64, ge=1, description="A sealed spool segment is closed at this size.")
     large_object_mb: int = Field(default=32, ge=1, description="Objects from this size on get a segment of their own.")
 
@@ -100,7 +103,18 @@ class Receive(Section):
     max_associations: int = Field(
         default=32, ge=1, description="Simultaneous associations; one more is rejected, not hung."
     )
+    max_associations_per_sender: int = Field(
+        default=0,
+        ge=0,
+        description="Simultaneous associations of one calling AE title and host; 0: no limit of its own.",
+    )
     max_object_mb: int = Field(default=2048, ge=1, description="Larger objects are refused with OUT_OF_RESOURCES.")
+    sender_mb_per_s: float = Field(
+        default=0, ge=0, description="A sender that is faster than this waits for its answers; 0: no limit."
+    )
+    memory_mb: int = Field(
+        default=256, ge=16, description="Memory for objects on their way in; beyond it they wait sealed in the spool."
+    )
     network_timeout_s: float = Field(default=60, gt=0, description="An association silent for so long is aborted.")
     workers: int = Field(default=0, ge=0, description="De-identifying worker processes; 0: one per core, at most 8.")
 

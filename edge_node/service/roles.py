@@ -16,12 +16,12 @@ from edge_node.consent import source_for
 from edge_node.domain.errors import Stop
 from edge_node.domain.study import Role
 from edge_node.pipeline import Bench, Targets, Work
-from edge_node.receive.workers import Accept, WorkerPool
+from edge_node.receive.workers import AcceptAll, WorkerPool
 from edge_node.service import logs, notify
 from edge_node.service.housekeeping import Job
-from edge_node.service.life import Life
+from edge_node.service.life import HEARTBEAT_S, Life
 from edge_node.service.node import Node, escrow_of, models_path, open_node, spool_path
-from edge_node.service.process import die_with_parent, harden
+from edge_node.service.process import die_with_parent, harden, more_handles
 from edge_node.service.site_keys import SiteKey, continuing
 from edge_node.store.spool import free_bytes
 
@@ -64,6 +64,7 @@ def run_role(role: Role, config: Config) -> int:
 def _dicom(config: Config) -> int:
     from edge_node.receive.scp import StorageSCP
 
+    more_handles()
     node = open_node(config, Role.DICOM)
     life = Life(node)
     life.listen_to_signals()
@@ -72,12 +73,15 @@ def _dicom(config: Config) -> int:
     count = config.receive.workers or min(8, os.cpu_count() or 1)
     pool = WorkerPool(count, make_intake, (config,), wait_s=config.receive.network_timeout_s / 2)
     pool.start()
-    reserve = config.storage.reserve_mb * 1_000_000
+    reserve, low = config.storage.reserve_mb * 1_000_000, config.storage.low_mb * 1_000_000
     folder = spool_path(config)
     scp = StorageSCP(
         config.receive,
         pool.accept,
-        lambda: free_bytes(folder) > reserve,
+        folder,
+        free_bytes=lambda: free_bytes(folder),
+        reserve=reserve,
+        low=low or reserve * 3 // 2,
         further_ae_titles=called_ae_titles(config),
     )
     try:
@@ -97,10 +101,11 @@ def _dicom(config: Config) -> int:
         scp.stop(DRAIN_S)
         pool.close()
 
-    return life.live([], drain=drain)
+    tell = Job("refused", HEARTBEAT_S, lambda: life.tell(refused=scp.refused.rows()))
+    return life.live([tell], drain=drain)
 
 
-def make_intake(config: Config) -> Accept:
+def make_intake(config: Config) -> AcceptAll:
     """Build the accepting function of one de-identifying worker process."""
     from edge_node.deid import peek_study_key
     from edge_node.receive.intake import Intake
@@ -125,7 +130,7 @@ def make_intake(config: Config) -> Accept:
     )
     key = continuing(with_key(site_key), with_key(before) if before else None, store.has_study)
     intake = Intake(store, key.deidentify, key.peek_study, digest_key=site_key)
-    return intake.accept
+    return intake.accept_all
 
 
 def _keep(name: str, step: str, body: Callable[[Config], None], config: Config, stop: threading.Event) -> None:

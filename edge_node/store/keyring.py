@@ -6,11 +6,11 @@ Deleting the wrapped key is the deletion that counts: whatever ciphertext is lef
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from edge_node.domain.errors import Quarantine, Stop
 from edge_node.domain.study import KeyClass
@@ -20,6 +20,7 @@ from edge_node.store.tables import data_key
 
 # The name of the node key (a file or systemd credential) that wraps the data keys of a class.
 NODE_KEY = {KeyClass.CLEAN: "clean", KeyClass.ENVELOPE: "vault", KeyClass.QUARANTINE: "quarantine"}
+_EXISTING = select(data_key.c.key_id).where(data_key.c.key_id.in_(bindparam("key_ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +162,9 @@ def rewrap(connection: Connection, name: str, new: bytes, old: bytes) -> int:
     return changed
 
 
-def key_exists(connection: Connection, key_id: str) -> bool:
-    """Whether the key was not destroyed since it was opened; asked inside the transaction that relies on it."""
-    return connection.execute(select(data_key.c.key_id).where(data_key.c.key_id == key_id)).first() is not None
+def keys_that_exist(connection: Connection, key_ids: Iterable[str]) -> set[str]:
+    """Those keys that were not destroyed since they were opened; asked inside the transaction that relies on them."""
+    return set(connection.execute(_EXISTING, {"key_ids": list(key_ids)}).scalars())
 
 
 def destroy(connection: Connection, owner: str, key_class: KeyClass) -> int:

@@ -49,16 +49,25 @@ def _nonce(index: int, last: bool) -> bytes:
 
 def seal(key: bytes, plain: bytes | memoryview, context: str) -> bytes:
     """Seal `plain` under the 32-byte `key`; `context` (what and whose it is) must be given again to open it."""
+    return b"".join(seal_chunks(key, plain, context))
+
+
+def seal_chunks(key: bytes, plain: bytes | memoryview, context: str) -> Iterator[bytes]:
+    """The pieces of `seal`, one after the other: a large object is never in memory twice."""
     salt = os.urandom(_SALT)
     cipher = _object_cipher(key, salt)
     view = memoryview(plain)
     aad = context.encode()
-    out = [_MAGIC, salt]
+    yield _MAGIC + salt
     count = max(1, -(-len(view) // CHUNK))
     for index in range(count):
         chunk = view[index * CHUNK : (index + 1) * CHUNK]
-        out.append(cipher.encrypt(_nonce(index, index == count - 1), chunk, aad))
-    return b"".join(out)
+        yield cipher.encrypt(_nonce(index, index == count - 1), chunk, aad)
+
+
+def sealed_length(plain: int) -> int:
+    """Length of the sealed form of `plain` bytes."""
+    return len(_MAGIC) + _SALT + plain + _TAG * max(1, -(-plain // CHUNK))
 
 
 def unsealed_chunks(key: bytes, sealed: bytes | memoryview, context: str) -> Iterator[bytes]:

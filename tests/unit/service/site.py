@@ -16,7 +16,7 @@ from edge_node.service.node import open_node, spool_path
 from edge_node.service.setup import initialise
 from edge_node.store import audit, tables
 from edge_node.store.database import Database
-from edge_node.store.intake import Receipt
+from edge_node.store.receipt import Receipt
 from edge_node.store.seal import new_key_pair, private_key, unseal
 from edge_node.store.spool import Place, SpoolReader
 from tests.unit.deid.objects import ct, instance_of, received
@@ -33,11 +33,16 @@ class Site:
     def take(self, *objects: Dataset) -> list[Receipt]:
         """Receive as a worker does, with keys as they are on the disk now."""
         accept = roles.make_intake(self.config)
-        return [accept(received(one)) for one in objects]
+        receipts = [answer for one in objects for answer in accept([received(one)])]
+        assert all(isinstance(receipt, Receipt) for receipt in receipts), receipts
+        return receipts
 
     def hold(self) -> Receipt:
         """Receive what cannot be de-identified."""
-        return roles.make_intake(self.config)(instance_of(b"\x08\x00broken", "1.2.840.10008.1.2.1", "1.2.3", "1.2.4"))
+        broken = instance_of(b"\x08\x00broken", "1.2.840.10008.1.2.1", "1.2.3", "1.2.4")
+        [receipt] = roles.make_intake(self.config)([broken])
+        assert isinstance(receipt, Receipt)
+        return receipt
 
     def without_escrow(self) -> Site:
         return Site(self.config.model_copy(update={"deid": Deid()}), self.escrow, self.pem)

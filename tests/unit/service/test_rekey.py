@@ -22,8 +22,8 @@ from edge_node.domain.errors import Quarantine, Stop
 from edge_node.domain.study import Role
 from edge_node.service import rekey
 from edge_node.service.node import open_node
-from edge_node.store.intake import Received
 from edge_node.store.keyring import Keyring
+from edge_node.store.receipt import Received
 from edge_node.store.studies import Vault
 from tests.unit.service.site import Site, image, site
 

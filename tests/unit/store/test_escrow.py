@@ -19,7 +19,8 @@ from edge_node.domain.study import Deidentified, Derivation, IdentityEnvelope
 from edge_node.store import retention, tables
 from edge_node.store.database import MIGRATIONS, Database
 from edge_node.store.escrow import Escrow, find, labels, open_record, record_of
-from edge_node.store.intake import IntakeStore, Received
+from edge_node.store.intake import IntakeStore
+from edge_node.store.receipt import Received
 from edge_node.store.seal import (
     NeedsPassphrase,
     key_name,
