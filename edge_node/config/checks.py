@@ -27,12 +27,51 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
 
     A file that this process may not look at counts as present: the role that needs it will say if it is not.
     """
+    yield from _tls(config, environ)
+    yield from _peers(config, environ)
     yield from _settle(config)
     yield from _folders(config)
     yield from _worklist(config)
     yield from _trainer_url(config)
     yield from _trainer_login(config, environ)
     yield from _consent(config)
+
+
+def _tls(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:
+    tls = config.tls
+    if not tls.port:
+        if not config.receive.plain:
+            yield Contradiction(("receive.plain", "tls.port"), "nothing would listen; set tls.port, or leave plain on")
+        return
+    if config.receive.plain and tls.port == config.receive.port:
+        yield Contradiction(("tls.port", "receive.port"), "is receive.port already; choose another one")
+    if tls.cert is None:
+        yield Contradiction(("tls.cert", "tls.port"), "is needed when tls.port is set")
+    if tls.key is None:
+        yield Contradiction(("tls.key", "tls.port"), "is needed when tls.port is set")
+    elif reason := secret_file_problem(tls.key, environ=environ):
+        yield Contradiction(("tls.key",), reason)
+    if tls.allowed_clients and tls.client_ca is None:
+        yield Contradiction(("tls.allowed_clients", "tls.client_ca"), "needs client_ca")
+    for key, path in {"cert": tls.cert, "client_ca": tls.client_ca}.items():
+        if path is not None and (reason := _file_problem(path)):
+            yield Contradiction((f"tls.{key}",), reason)
+
+
+def _peers(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:
+    for name, peer in config.peers.items():
+        told = {"ca_file": peer.ca_file, "client_cert": peer.client_cert, "client_key": peer.client_key}
+        for key, path in told.items():
+            if path is None:
+                continue
+            check = secret_file_problem(path, environ=environ) if key == "client_key" else _file_problem(path)
+            if not peer.tls:
+                yield Contradiction((f"peers.{name}.{key}", f"peers.{name}.tls"), "has no effect without tls = true")
+            elif check:
+                yield Contradiction((f"peers.{name}.{key}",), check)
+        if (peer.client_cert is None) != (peer.client_key is None):
+            lacks, has = ("client_cert", "client_key") if peer.client_cert is None else ("client_key", "client_cert")
+            yield Contradiction((f"peers.{name}.{has}", f"peers.{name}.{lacks}"), f"needs {lacks}")
 
 
 def _settle(config: Config) -> Iterator[Contradiction]:

@@ -42,7 +42,8 @@ def example_toml() -> str:
             for peer, values in _PEERS.items():
                 lines += ["", f"#[peers.{peer}]"]
                 for option in options.values():
-                    lines += [*_comment(_described(option)), f"#{option.key} = {toml_value(values[option.key])}"]
+                    value = values.get(option.key, option.default)
+                    lines += [*_comment(_described(option)), f"#{option.key} = {toml_value(value)}"]
             continue
         lines.append(f"[{name}]")
         for option in options.values():

@@ -270,10 +270,14 @@ def _from_text(text: str, option: Option, *, nested: bool = False) -> object:
 def _path_options(values: Mapping[str, Any]) -> Iterator[tuple[Key, Option]]:
     for name, options in sections().items():
         table = values.get(name)
-        if isinstance(table, dict):
+        if not isinstance(table, dict):
+            continue
+        peers = name == "peers"
+        tables: dict[Key, Any] = {(name, peer): entry for peer, entry in table.items()} if peers else {(name,): table}
+        for path, entry in tables.items():
             for key, option in options.items():
-                if option.kind == "path" and key in table:
-                    yield (name, key), option
+                if option.kind == "path" and isinstance(entry, dict) and key in entry:
+                    yield (*path, key), option
 
 
 def _take_out(values: dict[str, Any], path: Key) -> Key:

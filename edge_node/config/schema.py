@@ -5,6 +5,7 @@ The commented `configs/edge-node.toml`, `edge-node config schema` and the docume
 
 from __future__ import annotations
 
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
@@ -62,6 +63,10 @@ class Receive(Section):
     ae_title: AeTitle = Field(default="EDGENODE", description="Our AE title.")
     host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104  a DICOM destination must be reachable
     port: Port = Field(default=11112, description="TCP port to listen on.")
+    plain: bool = Field(
+        default=True,
+        description="Take unencrypted DICOM on `port`; switch it off when every sender speaks TLS ([tls]).",
+    )
     require_called_ae_title: bool = Field(default=True, description="Reject associations that call another AE title.")
     calling_ae_titles: list[AeTitle] = Field(default=[], description="Calling AE titles that may send; empty: any.")
     allowed_addresses: list[str] = Field(default=[], description="Addresses or networks that may connect; empty: any.")
@@ -78,6 +83,30 @@ class Receive(Section):
     def _networks(cls, value: list[str]) -> list[str]:
         for item in value:
             ip_network(item, strict=False)
+        return value
+
+
+class Tls(Section):
+    """DICOM over TLS 1.2 and later (PS3.15 B.12, BCP 195), on a port of its own beside `receive.port`."""
+
+    port: Port = Field(default=0, description="TCP port for DICOM over TLS (2762 is the registered one); 0: off.")
+    cert: Path | None = Field(default=None, description="Our certificate, its chain behind it (PEM).")
+    key: Path | None = Field(default=None, description="Key of the certificate (PEM, 0400, without a passphrase).")
+    client_ca: Path | None = Field(
+        default=None, description="CA of the senders' certificates (PEM); when set, a sender without one is refused."
+    )
+    allowed_clients: list[str] = Field(
+        default=[],
+        description="Senders' certificates that may connect: SHA-256 fingerprints or CN=name; empty: any of client_ca.",
+    )
+    handshake_s: float = Field(default=10, gt=0, description="A TLS handshake that takes longer is given up.")
+
+    @field_validator("allowed_clients")
+    @classmethod
+    def _clients(cls, value: list[str]) -> list[str]:
+        for item in value:
+            if not re.fullmatch(r"CN=.+|(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}", item):
+                raise ValueError("a client is CN=name or the SHA-256 fingerprint of its certificate (64 hex digits)")
         return value
 
 
@@ -217,6 +246,13 @@ class PeerEntry(Section):
     ae_title: AeTitle = Field(description="The peer's AE title.")
     host: str = Field(description="The peer's host name or address.")
     port: Port = Field(description="The peer's TCP port.")
+    tls: bool = Field(default=False, description="Speak TLS with the peer.")
+    tls_name: str = Field(default="", description="Name that the peer's certificate bears; empty: the host.")
+    ca_file: Path | None = Field(
+        default=None, description="CA that signed the peer's certificate; default: the system's."
+    )
+    client_cert: Path | None = Field(default=None, description="Our certificate for the peer (PEM), for mutual TLS.")
+    client_key: Path | None = Field(default=None, description="Key of `client_cert` (PEM, 0400, without a passphrase).")
 
 
 class Config(Section):
@@ -225,6 +261,7 @@ class Config(Section):
     node: Node = Node()
     storage: Storage = Storage()
     receive: Receive = Receive()
+    tls: Tls = Tls()
     settle: Settle = Settle()
     deid: Deid = Deid()
     triage: Triage = Triage()

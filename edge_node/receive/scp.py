@@ -32,6 +32,7 @@ MAX_PDU = 131_072  # larger PDUs only make the copies larger
 LONGEST_PDU = 8 * MAX_PDU  # nobody may send data PDUs over MAX_PDU; an A-ASSOCIATE-RQ with 128 contexts fits too
 RECV_BYTES = 262_144
 LISTEN_BACKLOG = 128
+LOOPBACK = "127.0.0.1"
 # pynetdicom logs identifiers of queries by default; they are PHI.
 _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
@@ -105,6 +106,7 @@ class StorageSCP:
         self._busy = 0
         self._idle = threading.Condition()
         self._draining = False
+        self.turned_away: dict[str, int] = {}
 
     @property
     def port(self) -> int:
@@ -125,7 +127,7 @@ class StorageSCP:
         entity.add_supported_context(Verification)
         _Server.admission = self._admission
         self._server = entity.make_server(
-            (self._config.host, self._config.port),
+            (self._config.host, self._config.port) if self._config.plain else (LOOPBACK, 0),
             ae_title=self._config.ae_title,
             evt_handlers=[
                 (evt.EVT_REQUESTED, self._on_requested),
@@ -136,7 +138,26 @@ class StorageSCP:
             server_class=_Server,
             request_handler=_Handler,
         )
+        if not self._config.plain:
+            self._server.server_close()  # pynetdicom's server cannot be made without its socket
+            return
         threading.Thread(target=self._server.serve_forever, name="scp", daemon=True).start()
+
+    def adopt(self, connection: Any, address: Any) -> None:
+        """Serve a connection that another door (TLS) accepted and admitted."""
+        assert self._server is not None
+        self._server.process_request(connection, address)
+
+    def admits_address(self, address: str) -> bool:
+        """Whether a host may connect at all."""
+        return self._admission.admits_address(address)
+
+    def turn_away(self, reason: str) -> None:
+        """Count a caller that another door refused; the first ones and every hundredth are logged."""
+        with self._idle:
+            count = self.turned_away[reason] = self.turned_away.get(reason, 0) + 1
+        if count <= 10 or count % 100 == 0:
+            log.warning("association.refused", reason=reason, count=count)
 
     def stop(self, drain_s: float) -> bool:
         """Take no new associations, let instances under way finish for up to `drain_s` seconds, then close.
@@ -149,7 +170,7 @@ class StorageSCP:
             while self._busy and time.monotonic() < deadline:
                 self._idle.wait(deadline - time.monotonic())
             finished = not self._busy
-        if self._server is not None:
+        if self._server is not None and self._config.plain:
             self._server.shutdown()
         return finished
 

@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -19,7 +19,7 @@ from edge_node.pipeline import Bench, Targets, Work
 from edge_node.receive.workers import Accept, WorkerPool
 from edge_node.service import logs, notify
 from edge_node.service.housekeeping import Job
-from edge_node.service.life import Life
+from edge_node.service.life import HEARTBEAT_S, Life
 from edge_node.service.node import Node, models_path, open_node, recipe_path, spool_path
 from edge_node.service.process import die_with_parent, harden
 from edge_node.store.spool import free_bytes
@@ -62,6 +62,7 @@ def run_role(role: Role, config: Config) -> int:
 
 def _dicom(config: Config) -> int:
     from edge_node.receive.scp import StorageSCP
+    from edge_node.receive.tls import TlsListener
 
     node = open_node(config, Role.DICOM)
     life = Life(node)
@@ -73,24 +74,41 @@ def _dicom(config: Config) -> int:
     reserve = config.storage.reserve_mb * 1_000_000
     folder = spool_path(config)
     scp = StorageSCP(config.receive, pool.accept, lambda: free_bytes(folder) > reserve)
-    try:
+    host, jobs, doors = config.receive.host, [], contextlib.ExitStack()
+    with _listening("[receive] host and port", host, config.receive.port):
         scp.start()
-    except OSError as error:
-        raise Stop(
-            "receive.cannot-listen",
-            f"[receive] host and port: cannot listen on {config.receive.host}:{config.receive.port}: "
-            f"{os.strerror(error.errno or 0)}",
-            hint="another process uses the port, or the address is not ours: `edge-node doctor`",
-            exit_code=69,
-        ) from None
+    if config.receive.plain:
+        life.tell(port=scp.port)
+    if config.tls.port:
+        tls = TlsListener(host, config.tls, scp.adopt, admits_address=scp.admits_address, refused=scp.turn_away)
+        with _listening("[receive] host and [tls] port", host, config.tls.port):
+            tls.start()
+        doors.callback(tls.stop)
+        life.tell(tls_port=tls.port)
+        jobs.append(Job("refused", HEARTBEAT_S, lambda: life.tell(tls_refused=dict(scp.turned_away))))
     life.thread("write-back", lambda stop: _keep("write-back", "worklist", _write_back, config, stop))
-    life.tell(port=scp.port, ae_title=config.receive.ae_title, workers=count)
+    life.tell(ae_title=config.receive.ae_title, workers=count)
 
     def drain() -> None:
+        doors.close()
         scp.stop(DRAIN_S)
         pool.close()
 
-    return life.live([], drain=drain)
+    return life.live(jobs, drain=drain)
+
+
+@contextlib.contextmanager
+def _listening(options: str, host: str, port: int) -> Iterator[None]:
+    """Turn the OSError of a listener's start into the Stop that names the options to change."""
+    try:
+        yield
+    except OSError as error:
+        raise Stop(
+            "receive.cannot-listen",
+            f"{options}: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}",
+            hint="another process uses the port, or the address is not ours: `edge-node doctor`",
+            exit_code=69,
+        ) from None
 
 
 def make_intake(config: Config) -> Accept:
