@@ -61,6 +61,7 @@ def run_role(role: Role, config: Config) -> int:
 
 
 def _dicom(config: Config) -> int:
+    from edge_node.receive.local import LocalDoor
     from edge_node.receive.scp import StorageSCP
     from edge_node.receive.tls import TlsListener
 
@@ -74,6 +75,13 @@ def _dicom(config: Config) -> int:
     reserve = config.storage.reserve_mb * 1_000_000
     folder = spool_path(config)
     scp = StorageSCP(config.receive, pool.accept, lambda: free_bytes(folder) > reserve)
+    local = LocalDoor(
+        config.node.data_dir,
+        pool.accept,
+        has_room=lambda: free_bytes(folder) > reserve,
+        largest=config.receive.max_object_mb * 1_000_000,
+        tell=lambda about, facts: life.tell(**{about: facts}) if facts else None,
+    )
     host, jobs, doors = config.receive.host, [], contextlib.ExitStack()
     with _listening("[receive] host and port", host, config.receive.port):
         scp.start()
@@ -86,6 +94,8 @@ def _dicom(config: Config) -> int:
         doors.callback(tls.stop)
         life.tell(tls_port=tls.port)
         jobs.append(Job("refused", HEARTBEAT_S, lambda: life.tell(tls_refused=dict(scp.turned_away))))
+    local.start()  # behind the ports: a second receiver would have been stopped there
+    doors.callback(local.stop, DRAIN_S)
     life.thread("write-back", lambda stop: _keep("write-back", "worklist", _write_back, config, stop))
     life.tell(ae_title=config.receive.ae_title, workers=count)
 

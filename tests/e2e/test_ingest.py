@@ -1,0 +1,43 @@
+"""The other doors of a whole node: files of a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from edge_node.demo.studies import DemoStudy
+from tests.e2e.site import Site
+
+
+def test_a_folder_is_imported_once_and_its_broken_files_are_told(
+    site: Callable[..., Site], studies: dict[int, DemoStudy], tmp_path: Path
+) -> None:
+    folder = tmp_path / "cd"
+    folder.mkdir()
+    for number, path in enumerate(studies[1].files):
+        shutil.copy(path, folder / f"{number}.dcm")
+    (folder / "README").write_text("viewer")
+    one = site(triage={"enabled": False})
+    down = one.run("import", str(folder), check=False)
+    assert down.returncode == 69
+    assert "import.node-down" in down.stderr
+    one.start()
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    first = one.ask("import", str(folder))
+    assert (first["stored"], first["skipped"], first["failed"]) == (len(studies[1].files), 1, 0)
+    again = one.run("--json", "import", str(folder))
+    told = json.loads(again.stdout)
+    assert (told["duplicate"], told["stored"], told["studies"]) == (len(studies[1].files), 0, first["studies"])
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+    whole = (folder / "0.dcm").read_bytes()
+    (folder / "0.dcm").write_bytes(whole[: len(whole) // 2])
+    broken = one.run("import", str(folder), check=False)
+    assert broken.returncode == 1
+    assert "quarantined" in broken.stdout
+    assert one.ask("status")["quarantine"][0]["from"] == "IMPORT"
+    assert one.stop() == 0
+    for needle in studies[1].needles:
+        assert needle not in one.log()
