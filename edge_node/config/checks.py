@@ -87,6 +87,12 @@ def _settle(config: Config) -> Iterator[Contradiction]:
 def _folders(config: Config) -> Iterator[Contradiction]:
     if config.deid.recipe is not None and (reason := _file_problem(config.deid.recipe)):
         yield Contradiction(("deid.recipe",), reason)
+    if (inbox := config.inbox.folder) is not None:
+        data = config.node.data_dir
+        if reason := _folder_problem(inbox):
+            yield Contradiction(("inbox.folder",), reason)
+        elif inbox == data or inbox in data.parents or data in inbox.parents:
+            yield Contradiction(("inbox.folder", "node.data_dir"), "must not lie in node.data_dir, nor around it")
     if config.triage.models_dir is not None and (reason := _folder_problem(config.triage.models_dir)):
         yield Contradiction(("triage.models_dir",), reason)
 

@@ -110,6 +110,13 @@ class Tls(Section):
         return value
 
 
+class Inbox(Section):
+    """A watched folder: a file that lies still is taken in and removed."""
+
+    folder: Path | None = Field(default=None, description="The folder to watch; unset: none.")
+    still_s: float = Field(default=10, gt=0, description="Seconds without a change after which a file is whole.")
+
+
 class Settle(Section):
     """When a study is complete."""
 
@@ -262,6 +269,7 @@ class Config(Section):
     storage: Storage = Storage()
     receive: Receive = Receive()
     tls: Tls = Tls()
+    inbox: Inbox = Inbox()
     settle: Settle = Settle()
     deid: Deid = Deid()
     triage: Triage = Triage()

@@ -11,6 +11,7 @@ import stat
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from edge_node.config.schema import Config
 from edge_node.deid.part10 import HEAD_BYTES, file_head
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry
 from edge_node.receive.local import LocalSender, Offer, nameless_memory
@@ -55,6 +56,12 @@ class Sender:
     calling_ae: str
     called_ae: str
     largest: int
+
+
+def sender_of(config: Config, calling_ae: str) -> Sender:
+    """A line of its own to the receiver, for files that come in as `calling_ae`."""
+    line = LocalSender(config.node.data_dir)
+    return Sender(line, calling_ae, config.receive.ae_title, config.receive.max_object_mb * 1_000_000)
 
 
 _RECEIPTS = {

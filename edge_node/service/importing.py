@@ -13,7 +13,7 @@ from pathlib import Path
 from edge_node.config.schema import Config
 from edge_node.domain.errors import Retry, Stop
 from edge_node.receive.local import LocalSender
-from edge_node.service.handing import Handed, Outcome, Sender, hand_in
+from edge_node.service.handing import Handed, Outcome, Sender, hand_in, sender_of
 
 CALLING_AE = "IMPORT"
 PATIENCE_S = 120.0  # a receiver that is full or restarts is waited for so long, for each file
@@ -49,9 +49,8 @@ def import_files(
 
     def one(path: Path) -> Handed:
         if not hasattr(local, "sender"):
-            line = LocalSender(config.node.data_dir)
-            lines.append(line)
-            local.sender = Sender(line, CALLING_AE, config.receive.ae_title, config.receive.max_object_mb * 1_000_000)
+            local.sender = sender_of(config, CALLING_AE)
+            lines.append(local.sender.line)
         return _patiently(local.sender, path, patience_s)
 
     _knock(config)

@@ -64,6 +64,7 @@ def _dicom(config: Config) -> int:
     from edge_node.receive.local import LocalDoor
     from edge_node.receive.scp import StorageSCP
     from edge_node.receive.tls import TlsListener
+    from edge_node.service import doors as other_doors
 
     node = open_node(config, Role.DICOM)
     life = Life(node)
@@ -97,6 +98,8 @@ def _dicom(config: Config) -> int:
     local.start()  # behind the ports: a second receiver would have been stopped there
     doors.callback(local.stop, DRAIN_S)
     life.thread("write-back", lambda stop: _keep("write-back", "worklist", _write_back, config, stop))
+    if other_doors.wanted(config):
+        life.thread("doors", lambda stop: _keep("doors", "receive", other_doors.serve, config, stop))
     life.tell(ae_title=config.receive.ae_title, workers=count)
 
     def drain() -> None:

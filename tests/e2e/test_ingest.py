@@ -41,3 +41,25 @@ def test_a_folder_is_imported_once_and_its_broken_files_are_told(
     assert one.stop() == 0
     for needle in studies[1].needles:
         assert needle not in one.log()
+
+
+def test_the_files_of_a_watched_folder_become_a_study_and_are_gone(
+    site: Callable[..., Site], studies: dict[int, DemoStudy], tmp_path: Path
+) -> None:
+    folder = tmp_path / "share"
+    folder.mkdir()
+    one = site(triage={"enabled": False}, inbox={"folder": str(folder), "still_s": 0.5})
+    one.start()
+    for number, path in enumerate(studies[1].files):
+        shutil.copy(path, folder / f"{number}.dcm")
+    (folder / "notes").write_text("no image")
+    one.wait_for("the folder to be empty", lambda: {path.name for path in folder.iterdir()} == {"rejected"})
+    [study] = one.ask("study", "list")
+    assert (study["instances"], study["from"]) == (len(studies[1].files), "INBOX")
+
+    def told() -> bool:
+        [dicom] = [role for role in one.ask("status")["roles"] if role["role"] == "dicom"]
+        return dicom.get("inbox", {}).get("taken") == len(studies[1].files) and dicom["inbox"]["rejected"] == 1
+
+    one.wait_for("status to tell of it", told)
+    assert one.stop() == 0
