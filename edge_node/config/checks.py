@@ -29,6 +29,7 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     """
     yield from _tls(config, environ)
     yield from _peers(config, environ)
+    yield from _stow(config, environ)
     yield from _settle(config)
     yield from _folders(config)
     yield from _worklist(config)
@@ -56,6 +57,44 @@ def _tls(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contradi
     for key, path in {"cert": tls.cert, "client_ca": tls.client_ca}.items():
         if path is not None and (reason := _file_problem(path)):
             yield Contradiction((f"tls.{key}",), reason)
+
+
+def _stow(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:
+    stow = config.stow
+    if not stow.port:
+        return
+    taken = {"tls.port": config.tls.port, "status.port": config.status.port}
+    if config.receive.plain:
+        taken["receive.port"] = config.receive.port
+    for key, port in taken.items():
+        if port == stow.port:
+            yield Contradiction(("stow.port", key), f"is {key} already; choose another one")
+    if (stow.cert is None) != (stow.key is None):
+        lacks, has = ("cert", "key") if stow.cert is None else ("key", "cert")
+        yield Contradiction((f"stow.{has}", f"stow.{lacks}"), f"needs {lacks}")
+    if stow.client_ca is not None and stow.cert is None:
+        yield Contradiction(("stow.client_ca", "stow.cert"), "needs cert and key")
+    if stow.user and stow.password_file is None:
+        yield Contradiction(("stow.user", "stow.password_file"), "needs password_file")
+    if stow.password_file is not None and not stow.user:
+        yield Contradiction(("stow.password_file", "stow.user"), "needs user")
+    if stow.user and stow.token_file is not None:
+        yield Contradiction(("stow.token_file", "stow.user"), "cannot be used together with user; choose one")
+    if not _is_local_host(stow.host):
+        if stow.cert is None:
+            yield Contradiction(
+                ("stow.host", "stow.cert"), "would take studies unencrypted over the network; set cert and key"
+            )
+        if not (stow.user or stow.token_file or stow.client_ca):
+            yield Contradiction(
+                ("stow.host", "stow.token_file"), "would take studies from anybody; set token_file, user or client_ca"
+            )
+    for key, path in {"password_file": stow.password_file, "token_file": stow.token_file, "key": stow.key}.items():
+        if path is not None and (reason := secret_file_problem(path, environ=environ)):
+            yield Contradiction((f"stow.{key}",), reason)
+    for key, path in {"cert": stow.cert, "client_ca": stow.client_ca}.items():
+        if path is not None and (reason := _file_problem(path)):
+            yield Contradiction((f"stow.{key}",), reason)
 
 
 def _peers(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:
@@ -137,7 +176,11 @@ def _trainer_url(config: Config) -> Iterator[Contradiction]:
 
 
 def _is_local(parts: SplitResult) -> bool:
-    host = (parts.hostname or "").rstrip(".")
+    return _is_local_host(parts.hostname or "")
+
+
+def _is_local_host(name: str) -> bool:
+    host = name.rstrip(".")
     if host in _LOCAL_HOSTS:
         return True
     try:

@@ -117,6 +117,25 @@ class Inbox(Section):
     still_s: float = Field(default=10, gt=0, description="Seconds without a change after which a file is whole.")
 
 
+class Stow(Section):
+    """STOW-RS (PS3.18 10.5), for a PACS that pushes by HTTP. Beyond loopback it needs TLS and a way to know senders."""
+
+    port: Port = Field(default=0, description="TCP port for POST …/studies; 0: off.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    cert: Path | None = Field(default=None, description="Our certificate, its chain behind it (PEM); unset: no TLS.")
+    key: Path | None = Field(default=None, description="Key of the certificate (PEM, 0400, without a passphrase).")
+    client_ca: Path | None = Field(default=None, description="CA of the senders' certificates; when set, all need one.")
+    user: str = Field(default="", description="User that senders must name (HTTP basic authentication); empty: none.")
+    password_file: Path | None = Field(default=None, description="File (0400) with the password of `user`.")
+    token_file: Path | None = Field(
+        default=None, description="File (0400) with the bearer token that senders must show."
+    )
+    connections: int = Field(default=16, ge=1, le=48, description="Simultaneous connections; one more is answered 503.")
+    max_request_mb: int = Field(default=4096, ge=1, description="A larger request is answered 413.")
+    memory_mb: int = Field(default=512, ge=1, description="Memory for all objects on their way in; beyond it: 503.")
+    timeout_s: float = Field(default=60, gt=0, description="A sender silent for so long is cut off.")
+
+
 class Settle(Section):
     """When a study is complete."""
 
@@ -270,6 +289,7 @@ class Config(Section):
     receive: Receive = Receive()
     tls: Tls = Tls()
     inbox: Inbox = Inbox()
+    stow: Stow = Stow()
     settle: Settle = Settle()
     deid: Deid = Deid()
     triage: Triage = Triage()

@@ -15,6 +15,7 @@ from edge_node.domain.study import IdentifiedInstance
 
 _HEAD = 1 << 16  # bytes that nearly always hold file meta information
 _SYNTAX, _CLASS, _INSTANCE = 0x00020010, 0x00080016, 0x00080018
+_STUDY = 0x0020000D
 _META_CLASS, _META_INSTANCE = 0x00020002, 0x00020003
 _UID_SHAPE = re.compile(r"[0-9.]{1,64}")
 HEAD_BYTES = 1 << 18  # of a file, for `file_head`
@@ -28,13 +29,16 @@ class FileHead:
     transfer_syntax: str
     sop_class: str
     sop_instance: str
+    study: str = ""
 
     def __repr__(self) -> str:
         return "<FileHead>"
 
 
-def file_head(data: bytes) -> FileHead:
+def file_head(data: bytes, *, with_study: bool = False) -> FileHead:
     """From the first HEAD_BYTES of a file. The UIDs are the data set's, file meta's where it does not say them.
+
+    The Study Instance UID lies further in and is looked for only if asked for.
 
     Raises Quarantine ``deid.not-dicom``, ``deid.malformed`` (file meta), ``deid.no-uid``.
     """
@@ -42,14 +46,15 @@ def file_head(data: bytes) -> FileHead:
     if not _UID_SHAPE.fullmatch(transfer_syntax):
         raise Quarantine("deid.malformed", "the file meta information cannot be read")
     try:
-        some = _identification(data[start : start + _HEAD], bitstream.syntax_of(transfer_syntax))
+        last = _STUDY if with_study else _INSTANCE
+        some = _identification(data[start : start + _HEAD], bitstream.syntax_of(transfer_syntax), last)
     except Quarantine:  # a transfer syntax that nobody reads is for the door behind to judge
         some = {}
     sop_class = _uid(some, _CLASS) or _uid(meta, _META_CLASS)
     sop_instance = _uid(some, _INSTANCE) or _uid(meta, _META_INSTANCE)
     if not sop_class or not sop_instance:
         raise _no_uid()
-    return FileHead(start, transfer_syntax, sop_class, sop_instance)
+    return FileHead(start, transfer_syntax, sop_class, sop_instance, _uid(some, _STUDY))
 
 
 def instance_from_file(path: Path) -> IdentifiedInstance:
@@ -99,10 +104,10 @@ def _instance(dataset: bytes, transfer_syntax: str) -> IdentifiedInstance:
     )
 
 
-def _identification(dataset: bytes, syntax: Syntax) -> Node:
+def _identification(dataset: bytes, syntax: Syntax, last: int = _INSTANCE) -> Node:
     try:
         head = wire.inflate_some(dataset) if syntax.deflated else dataset[:_HEAD]
-        return wire.parse_some(head, syntax, _INSTANCE)
+        return wire.parse_some(head, syntax, last)
     except (RecursionError, ValueError, struct.error):
         return {}
 

@@ -13,8 +13,8 @@ from edge_node import __version__
 from edge_node.config.certificates import days_left
 from edge_node.config.load import Loaded
 from edge_node.config.schema import Config
-from edge_node.config.secrets import RoleKeys
-from edge_node.config.tls import listener_context, peer_of
+from edge_node.config.secrets import RoleKeys, read_secret_file
+from edge_node.config.tls import listener_context, peer_of, server_context
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.study import Role
 from edge_node.service.node import ledger_path, models_path, recipe_path, spool_path
@@ -52,6 +52,7 @@ def examine(loaded: Loaded) -> Iterator[Check]:
         ("models", _models),
         ("receiver", _receiver),
         ("TLS", _tls),
+        ("STOW-RS", _stow),
         ("admission", _admission),
         ("roles", _roles),
         ("consent", _consent),
@@ -176,6 +177,23 @@ def _tls(config: Config) -> Check:
     if not tls.client_ca:
         return Check("TLS", "warn", where, "set tls.client_ca: without it any host may send")
     return Check("TLS", "ok", where)
+
+
+def _stow(config: Config) -> Check:
+    stow = config.stow
+    if not stow.port:
+        return Check("STOW-RS", "ok", "off: nobody sends by HTTP")
+    where = f"{stow.host}:{stow.port}{', TLS' if stow.cert else ''}"
+    for path in (stow.token_file, stow.password_file):
+        if path is not None:
+            read_secret_file(path)
+    if stow.cert:
+        server_context("[stow]", stow.cert, stow.key, stow.client_ca)
+        if expiry := _expiry("STOW-RS", where, {"cert": stow.cert, "client_ca": stow.client_ca}):
+            return expiry
+    if not _reachable("127.0.0.1" if stow.host in ("0.0.0.0", "::") else stow.host, stow.port):  # noqa: S104
+        return Check("STOW-RS", "warn", f"{where} does not answer", "edge-node run, or see the log of the dicom role")
+    return Check("STOW-RS", "ok", where)
 
 
 def _expiry(name: str, where: str, certificates: dict[str, Path | None]) -> Check | None:

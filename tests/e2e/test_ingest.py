@@ -1,14 +1,16 @@
-"""The other doors of a whole node: files of a folder."""
+"""The other doors of a whole node: files of a folder, a watched folder, STOW-RS."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 from edge_node.demo.studies import DemoStudy
-from tests.e2e.site import Site
+from tests.e2e.site import Site, free_port
 
 
 def test_a_folder_is_imported_once_and_its_broken_files_are_told(
@@ -63,3 +65,39 @@ def test_the_files_of_a_watched_folder_become_a_study_and_are_gone(
 
     one.wait_for("status to tell of it", told)
     assert one.stop() == 0
+
+
+def test_a_study_pushed_by_http_is_durable_when_it_is_answered(
+    site: Callable[..., Site], studies: dict[int, DemoStudy]
+) -> None:
+    port = free_port()
+    one = site(triage={"enabled": False}, stow={"port": port})
+    one.start()
+    head = b"--x\r\nContent-Type: application/dicom\r\n\r\n"
+    files = [path.read_bytes() for path in studies[1].files]
+    body = b"".join(head + data + b"\r\n" for data in [*files, files[0][:-1000]]) + b"--x--"
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/studies", data=body)
+    request.add_header("Content-Type", 'multipart/related; type="application/dicom"; boundary=x')
+    request.add_header("Accept", "application/dicom+json")
+
+    def listens() -> bool:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/studies", timeout=2)
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    one.wait_for("STOW-RS", listens)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        told = json.loads(answer.read())
+        assert answer.status == 200
+    assert len(told["00081199"]["Value"]) == len(files) + 1
+    one.kill()
+    [study] = one.ask("study", "list")
+    assert (study["instances"], study["from"]) == (len(files), "STOW")
+    [held] = one.ask("status")["quarantine"]
+    assert held["from"] == "STOW"
+    for needle in studies[1].needles:
+        assert needle not in one.log()

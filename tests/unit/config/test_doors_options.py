@@ -1,4 +1,4 @@
-"""Options of TLS that contradict each other are told before a listener starts."""
+"""Options of the doors (TLS, STOW-RS, folder) that contradict each other are told before a listener starts."""
 
 from __future__ import annotations
 
@@ -57,3 +57,25 @@ def test_paths_of_a_peer_are_relative_to_the_file(tmp_path: Path) -> None:
     file = tmp_path / "edge-node.toml"
     file.write_text("[peers.pacs]\nae_title = 'P'\nhost = 'h'\nport = 1\ntls = true\nca_file = 'ca.pem'\n")
     assert load(file, environ={}).config.peers["pacs"].ca_file == tmp_path / "ca.pem"
+
+
+def test_stow_beyond_loopback_needs_tls_and_a_secret() -> None:
+    told = problems(stow__port=8080, stow__host="0.0.0.0")
+    assert "[stow] host: would take studies unencrypted over the network" in told
+    assert "[stow] host: would take studies from anybody" in told
+    assert load(environ={}, flags={"stow.port": 8080}).config.stow.host == "127.0.0.1"
+
+
+def test_stow_has_a_port_of_its_own_and_one_secret(tmp_path: Path) -> None:
+    assert "[stow] port: is receive.port already" in problems(stow__port=11112)
+    assert "[stow] port: is status.port already" in problems(stow__port=8093)
+    assert "[stow] user: needs password_file" in problems(stow__port=8080, stow__user="pacs")
+
+
+def test_the_watched_folder_lies_apart_from_the_data(tmp_path: Path) -> None:
+    (tmp_path / "data" / "in").mkdir(parents=True)
+    data = str(tmp_path / "data")
+    for inner in ("", "data", "data/in"):
+        told = problems(node__data_dir=data, inbox__folder=str(tmp_path / inner))
+        assert "[inbox] folder: must not lie in node.data_dir" in told
+    assert "no such folder" in problems(inbox__folder=str(tmp_path / "nowhere"))
