@@ -8,7 +8,7 @@ import typer
 
 from edge_node.cli.console import emit, fail, print_data, say, table
 from edge_node.cli.context import Invocation
-from edge_node.config.document import effective_toml, example_toml, options_markdown, schema_json, toml_value
+from edge_node.config.document import effective_toml, example_toml, heading, options_markdown, schema_json, toml_value
 from edge_node.config.load import ConfigInvalid, Loaded
 from edge_node.config.options import Option, sections
 
@@ -19,21 +19,34 @@ Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 @app.command()
 def check(ctx: typer.Context, json: Json = False) -> None:
-    """Read the configuration and name everything that is wrong with it, with file and line. Exit code 78 if so."""
+    """Name everything that is wrong with the configuration and its recipes, with file and line; exit code 78 if so.
+
+    Says which objects get which recipe.
+    """
+    from edge_node.service.recipes import usable
+
     call: Invocation = ctx.obj
     as_json = json or call.json
     try:
         loaded = call.load()
+        recipes = usable(loaded.config)
     except ConfigInvalid as error:
         if as_json:
             emit({"valid": False, "problems": error.problems}, json=True, human=lambda: None)
         fail(error, json=as_json)
     place = str(loaded.path) if loaded.path else "defaults only, no file"
-    emit(
-        {"valid": True, "problems": [], "path": loaded.path},
-        json=as_json,
-        human=lambda: say(f"The configuration is valid ({place})."),
-    )
+    told = [one.told() for one in recipes]
+
+    def human() -> None:
+        table(
+            ("objects", "recipe", "trial", "sha256"),
+            [(one["objects"], one["recipe"], one["trial"], one["sha256"][:16]) for one in told],
+        )
+        for doubt in dict.fromkeys(text for one in told for text in one["doubts"]):
+            say(f"doubtful: {doubt}")
+        say(f"The configuration is valid ({place}).")
+
+    emit({"valid": True, "problems": [], "path": loaded.path, "recipes": told}, json=as_json, human=human)
 
 
 @app.command()
@@ -90,7 +103,7 @@ def _loaded(call: Invocation, *, json: bool) -> Loaded:
 
 
 def _name(option: Option) -> str:
-    return f"peers.NAME.{option.key}" if option.section == "peers" else f"{option.section}.{option.key}"
+    return f"{heading(option.section).strip('[]')}.{option.key}"
 
 
 def _default(option: Option) -> str:

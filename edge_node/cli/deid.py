@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from edge_node.cli import deid_folder
+from edge_node.cli import deid_folder, reidentify
 from edge_node.cli.console import emit, print_data, say, table
 from edge_node.cli.context import Invocation
 from edge_node.domain.status import ExitCode
 
 app = typer.Typer(help="De-identification: prove a recipe, show what it does.", no_args_is_help=True)
 deid_folder.register(app)
+reidentify.register(app)
 _ACTIONS = ("removed", "emptied", "replaced", "kept", "added", "empty")
 _FEW = 12  # doubts about the whole file that are worth a line each
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
@@ -39,7 +40,7 @@ def lint(
 
     call: Invocation = ctx.obj
     path = recipe or recipe_path(call.load().config)
-    given = deid_folder.variables_of(variables)
+    given = deid_folder.variables_of(deid_folder.with_the_sites(call, recipe, variables))
     found = findings_of(path, given)
     wrong = any(finding.error or strict for finding in found)
     data: dict[str, object] = {

@@ -32,6 +32,7 @@ Profile = Annotated[
 KeyFile = Annotated[
     Path | None, typer.Option("--key-file", help="File with the key of the pseudonyms; default: the node's.")
 ]
+Label = Annotated[str, typer.Option("--label", help="Key label: pseudonyms of their own, for one trial.")]
 Variables = Annotated[list[str] | None, typer.Option("--var", help="NAME=VALUE for var:NAME in the recipe.")]
 
 
@@ -50,6 +51,7 @@ def apply(
     key_file: KeyFile = None,
     profile: Profile = None,
     variables: Variables = None,
+    label: Label = "",
     jobs: Annotated[int, typer.Option("--jobs", min=0, help="Processes; 0: one a core.")] = 0,
     uncleaned_pixels: Annotated[
         str, typer.Option("--uncleaned-pixels", help="hold, or write: objects whose pixels may show identity.")
@@ -66,8 +68,9 @@ def apply(
     if uncleaned_pixels not in ("hold", "write"):
         raise typer.BadParameter("hold or write", param_hint="--uncleaned-pixels")
     path, base = which_recipe(call, recipe, profile)
+    variables = with_the_sites(call, recipe or profile, variables)
     work = folder.Work(
-        path, key_of(call, key_file), __version__, base, variables_of(variables), uncleaned_pixels == "hold"
+        path, key_of(call, key_file), __version__, base, variables_of(variables), uncleaned_pixels == "hold", label
     )
     quiet = json or call.json
     folder.check_folders(in_dir, out_dir)
@@ -172,6 +175,7 @@ def engine_of(
     from edge_node.deid import Deidentifier
 
     path, base = which_recipe(call, recipe, profile)
+    variables = with_the_sites(call, recipe or profile, variables)
     try:
         key = key_of(call, key_file)
     except Stop:
@@ -234,6 +238,13 @@ def key_of(call: Invocation, key_file: Path | None) -> bytes:
     if key_file.stat().st_mode & 0o077:
         say(f"{key_file}: other users may read this key; chmod 0400 {key_file}")
     return key
+
+
+def with_the_sites(call: Invocation, named: Path | str | None, given: list[str] | None) -> list[str]:
+    """NAME=VALUE words; those of the site's own recipe, which it is unless one is `named`, before those given."""
+    if named is not None:
+        return given or []
+    return [*(f"{name}={value}" for name, value in call.load().config.deid.variables.items()), *(given or [])]
 
 
 def variables_of(given: list[str] | None) -> dict[str, str]:

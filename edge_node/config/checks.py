@@ -8,7 +8,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from edge_node.config.schema import Config
+from edge_node.config.rules import rule_faults
+from edge_node.config.schema import SHIPPED_RECIPES, Config
 from edge_node.config.secrets import secret_file_problem
 
 _LOCAL_HOSTS = ("localhost", "ip6-localhost")
@@ -32,6 +33,8 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     yield from _stow(config, environ)
     yield from _settle(config)
     yield from _folders(config)
+    yield from _escrow(config)
+    yield from _rules(config)
     yield from _worklist(config)
     yield from _trainer_url(config)
     yield from _trainer_login(config, environ)
@@ -124,7 +127,7 @@ def _settle(config: Config) -> Iterator[Contradiction]:
 
 
 def _folders(config: Config) -> Iterator[Contradiction]:
-    if config.deid.recipe is not None and (reason := _file_problem(config.deid.recipe)):
+    if reason := _recipe_problem(config.deid.recipe):
         yield Contradiction(("deid.recipe",), reason)
     if (inbox := config.inbox.folder) is not None:
         data = config.node.data_dir
@@ -134,6 +137,35 @@ def _folders(config: Config) -> Iterator[Contradiction]:
             yield Contradiction(("inbox.folder", "node.data_dir"), "must not lie in node.data_dir, nor around it")
     if config.triage.models_dir is not None and (reason := _folder_problem(config.triage.models_dir)):
         yield Contradiction(("triage.models_dir",), reason)
+
+
+def _escrow(config: Config) -> Iterator[Contradiction]:
+    path = config.deid.escrow
+    if path is None:
+        return
+    try:
+        text = path.read_bytes()[:65536]
+    except OSError as error:
+        yield Contradiction(("deid.escrow",), f"{path}: cannot be read: {error.strerror}")
+        return
+    if b"PRIVATE KEY" in text:
+        yield Contradiction(
+            ("deid.escrow",), f"{path}: is a private key, which must not be on this machine; give the public key"
+        )
+    elif b"BEGIN PUBLIC KEY" not in text:
+        yield Contradiction(("deid.escrow",), f"{path}: is no public key in PEM")
+
+
+def _rules(config: Config) -> Iterator[Contradiction]:
+    for number, rule in enumerate(config.deid.rules):
+        if reason := _recipe_problem(rule.recipe):
+            yield Contradiction((f"deid.rules.{number}.recipe",), reason)
+    for fault in rule_faults(config):
+        yield Contradiction(fault.keys, fault.text)
+
+
+def _recipe_problem(path: Path | None) -> str:
+    return "" if path is None or str(path) in SHIPPED_RECIPES else _file_problem(path)
 
 
 def _worklist(config: Config) -> Iterator[Contradiction]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from edge_node.config.load import DEFAULT_PATH, PATH_VARIABLE, Origin
-from edge_node.config.options import Option, section_model, sections
+from edge_node.config.options import REPEATED, RULES, Option, section_model, sections
 from edge_node.config.schema import Config
 
 _WIDTH = 110
@@ -17,13 +17,14 @@ _PEERS = {  # what an administrator replaces; required options have no default t
     "pacs": {"ae_title": "PACS", "host": "pacs.example.org", "port": 104},
     "ups": {"ae_title": "WORKLIST", "host": "worklist.example.org", "port": 104},
 }
+_RULE = {"calling_ae_titles": ["CT1"], "recipe": "basic+research", "trial": "LUNG-1"}
 
 
 def example_toml() -> str:
     """The shipped configuration file: every option with its sentence, type and default, each commented out.
 
     A line that begins with "#" and no blank after it is an option: uncommented, the file stays valid and says the
-    defaults (and two invented peers).
+    defaults (and two invented peers and a rule).
     """
     lines = [
         "# Configuration of edge-node.",
@@ -45,9 +46,13 @@ def example_toml() -> str:
                     value = values.get(option.key, option.default)
                     lines += [*_comment(_described(option)), f"#{option.key} = {toml_value(value)}"]
             continue
-        lines.append(f"[{name}]")
+        lines.append("#[[deid.rules]]" if name == RULES else f"[{name}]")
+        shown = _RULE if name == RULES else {}
         for option in options.values():
-            lines += [*_comment(_described(option)), f"#{option.key} = {toml_value(option.default)}"]
+            lines += [
+                *_comment(_described(option)),
+                f"#{option.key} = {toml_value(shown.get(option.key, option.default))}",
+            ]
     return "\n".join(lines) + "\n"
 
 
@@ -66,8 +71,7 @@ def options_markdown() -> str:
         "A variable is named `EDGE_NODE_SECTION__OPTION`; lists are written with commas, tables as `CT=10,CR=5`.",
     ]
     for name, options in sections().items():
-        heading = "peers.NAME" if name == "peers" else name
-        lines += ["", f"## [{heading}]", "", _summary(name), ""]
+        lines += ["", f"## {heading(name)}", "", _summary(name), ""]
         lines += ["| option | type | default | meaning |", "|---|---|---|---|"]
         for option in options.values():
             default = "required" if option.required else "unset" if option.default is None else ""
@@ -80,24 +84,33 @@ def options_markdown() -> str:
 def effective_toml(config: Config, origin: Mapping[str, Origin] | None = None) -> str:
     """`config` as TOML that loads to the same configuration; with `origin`, where each value came from as a comment."""
     lines: list[str] = []
-    for path, table in _tables(config):
+    for header, path, table in _tables(config):
         rows = [
             (f"{toml_key(key)} = {toml_value(value)}", _origins(origin, ".".join((*path, key))))
             for key, value in table.items()
         ]
         width = max(len(text) for text, _ in rows)
-        lines += ["", "[" + ".".join(toml_key(part) for part in path) + "]"]
+        lines += ["", header]
         lines += [f"{text:{width}}  # {note}" if note else text for text, note in rows]
     return "\n".join(lines).lstrip("\n") + "\n"
 
 
-def _tables(config: Config) -> Iterator[tuple[tuple[str, ...], dict[str, object]]]:
+def heading(name: str) -> str:
+    """How the tables of a section begin in the file: `[receive]`, `[peers.NAME]`, `[[deid.rules]]`."""
+    return f"[[{name}]]" if name == RULES else "[peers.NAME]" if name in REPEATED else f"[{name}]"
+
+
+def _tables(config: Config) -> Iterator[tuple[str, tuple[str, ...], dict[str, object]]]:
+    """Header, dotted path and values of every table."""
     for name, table in config.model_dump().items():
         if name == "peers":
             for peer, values in table.items():
-                yield (name, peer), values
-        else:
-            yield (name,), table
+                yield f"[peers.{toml_key(peer)}]", (name, peer), values
+            continue
+        rules = table.pop("rules", [])
+        yield f"[{name}]", (name,), table
+        for number, values in enumerate(rules):
+            yield f"[[{name}.rules]]", (name, "rules", str(number)), values
 
 
 def toml_value(value: object) -> str:

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 
 from edge_node.config.checks import contradictions
 from edge_node.config.lines import Key, key_lines
-from edge_node.config.options import ENV_PREFIX, Option, option_at, sections
-from edge_node.config.schema import Config
+from edge_node.config.options import ENV_PREFIX, REPEATED, Option, depth_of, option_at, sections
+from edge_node.config.schema import SHIPPED_RECIPES, Config
 from edge_node.config.wording import sentence, syntax_problem, title
 from edge_node.domain.errors import Stop
 
@@ -143,13 +143,13 @@ class _Draft:
                 continue
             for options in sections().values():  # EDGE_NODE_RECEIVE_PORT would be silently without effect
                 for option in options.values():
-                    if option.section != "peers" and name == option.variable.replace("__", "_"):
+                    if option.section not in REPEATED and name == option.variable.replace("__", "_"):
                         self._problem(origin, f"has no effect; did you mean {option.variable}?")
 
     def _from_variable(self, parts: list[str]) -> Key:
         path = tuple(part.lower() for part in parts)
-        if path[:2] == ("settle", "quiet_by_modality"):
-            return (*path[:2], *parts[2:])  # modalities are written in capitals
+        if path[:2] in (("settle", "quiet_by_modality"), ("deid", "variables")):
+            return (*path[:2], *parts[2:])  # modalities are written in capitals, variables as the recipe spells them
         if path[0] == "peers" and len(path) > 1:
             peers = self._values.get("peers")
             for name in peers if isinstance(peers, dict) else ():
@@ -158,9 +158,12 @@ class _Draft:
         return path
 
     def set_text_or_value(self, path: Key, value: object, origin: Origin) -> None:
+        if path[:2] == ("deid", "rules") and len(path) > 2:
+            self._problem(origin, "one rule cannot be changed here; write [[deid.rules]] in the file")
+            return
         option = option_at(path)
         if isinstance(value, str) and option is not None:
-            value = _from_text(value, option, nested=len(path) > 2 and path[0] != "peers")
+            value = _from_text(value, option, nested=len(path) > depth_of(path))
         elif isinstance(value, tuple):
             value = list(value)
         table = self._values
@@ -189,8 +192,10 @@ class _Draft:
         for path, option in _path_options(self._values):
             table: Any = self._values
             for part in path[:-1]:
-                table = table[part]
+                table = table[int(part) if isinstance(table, list) else part]
             value = table[path[-1]]
+            if option.key == "recipe" and value in SHIPPED_RECIPES:
+                continue  # a name; a file of that name is ./basic
             if value == "":
                 table[path[-1]] = None
                 if not option.optional:
@@ -250,7 +255,7 @@ class _Draft:
 
 def _from_text(text: str, option: Option, *, nested: bool = False) -> object:
     """`text` of a variable or flag as the option wants it; what does not fit stays text, for the check to reject."""
-    kind = "number" if nested else option.kind
+    kind = option.kind if not nested else "text" if option.kind == "texts" else "number"
     if kind == "boolean":
         return _BOOLEANS.get(text.strip().lower(), text)
     if kind in ("integer", "number"):
@@ -261,7 +266,7 @@ def _from_text(text: str, option: Option, *, nested: bool = False) -> object:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     if kind == "list":
         return parts
-    if kind == "map":
+    if kind in ("map", "texts"):
         pairs = [part.partition("=") for part in parts]
         return {name.strip(): _from_text(value, option, nested=True) for name, _, value in pairs}
     return text
@@ -269,15 +274,23 @@ def _from_text(text: str, option: Option, *, nested: bool = False) -> object:
 
 def _path_options(values: Mapping[str, Any]) -> Iterator[tuple[Key, Option]]:
     for name, options in sections().items():
-        table = values.get(name)
-        if not isinstance(table, dict):
-            continue
-        peers = name == "peers"
-        tables: dict[Key, Any] = {(name, peer): entry for peer, entry in table.items()} if peers else {(name,): table}
-        for path, entry in tables.items():
+        for path, table in _tables(values, tuple(name.split("."))):
             for key, option in options.items():
-                if option.kind == "path" and isinstance(entry, dict) and key in entry:
+                if option.kind == "path" and key in table:
                     yield (*path, key), option
+
+
+def _tables(values: Mapping[str, Any], path: Key) -> Iterator[tuple[Key, dict[str, Any]]]:
+    """The table at `path`; if there are several (an array of tables, peers by name), each of them."""
+    found: Any = values
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else None
+    several = found.items() if path == ("peers",) and isinstance(found, dict) else ()
+    for name, table in (*several, *enumerate(found if isinstance(found, list) else ())):
+        if isinstance(table, dict):
+            yield (*path, str(name)), table
+    if isinstance(found, dict) and path != ("peers",):
+        yield path, found
 
 
 def _take_out(values: dict[str, Any], path: Key) -> Key:
@@ -304,7 +317,9 @@ def _reading_order(origin: Origin) -> tuple[int, int, str]:
 
 def _leaves(config: Config) -> Iterator[Key]:
     def walk(path: Key, value: object) -> Iterator[Key]:
-        if isinstance(value, dict):
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            value = {str(number): inner for number, inner in enumerate(value)}
+        if isinstance(value, dict) and value:
             for key, inner in value.items():
                 yield from walk((*path, key), inner)
         else:

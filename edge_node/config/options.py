@@ -11,10 +11,12 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from edge_node.config.schema import Config, PeerEntry, Section
+from edge_node.config.schema import Config, DeidRule, PeerEntry, Section
 
-Kind = Literal["text", "path", "integer", "number", "boolean", "choice", "list", "map"]
+Kind = Literal["text", "path", "integer", "number", "boolean", "choice", "list", "map", "texts", "tables"]
 ENV_PREFIX = "EDGE_NODE_"
+RULES = "deid.rules"  # the section of the options of one [[deid.rules]]
+REPEATED = ("peers", RULES)  # sections there may be several of: their options stand in tables, not in variables
 
 _KINDS: dict[type, Kind] = {str: "text", Path: "path", int: "integer", float: "number", bool: "boolean"}
 _WORDS: dict[Kind, str] = {
@@ -25,6 +27,8 @@ _WORDS: dict[Kind, str] = {
     "boolean": "true or false",
     "list": "a list of texts",
     "map": "a table of numbers",
+    "texts": "a table of texts",
+    "tables": "tables in double brackets",
 }
 
 
@@ -50,27 +54,45 @@ class Option:
 
 @cache
 def sections() -> Mapping[str, Mapping[str, Option]]:
-    """Options by key, by section in the order of the schema; `peers` holds the options of every [peers.NAME]."""
+    """Options by key, by section in the order of the schema; `peers` holds the options of every [peers.NAME], and
+    `deid.rules` those of every [[deid.rules]].
+    """
     found: dict[str, Mapping[str, Option]] = {}
     for name in Config.model_fields:
         model = section_model(name)
-        found[name] = MappingProxyType({key: _option(name, key, info) for key, info in model.model_fields.items()})
+        options = {key: _option(name, key, info) for key, info in model.model_fields.items()}
+        found[name] = MappingProxyType({key: one for key, one in options.items() if one.kind != "tables"})
+        if name == "deid":
+            found[RULES] = MappingProxyType({k: _option(RULES, k, info) for k, info in DeidRule.model_fields.items()})
     return MappingProxyType(found)
 
 
 def section_model(name: str) -> type[Section]:
-    """The model of the section `name` (of one entry, for `peers`)."""
+    """The model of the section `name` (of one entry, for those of `REPEATED`)."""
+    if name == RULES:
+        return DeidRule
     annotation = Config.model_fields[name].annotation
     return annotation if isinstance(annotation, type) and issubclass(annotation, Section) else PeerEntry
 
 
 def option_at(path: tuple[str, ...]) -> Option | None:
-    """The option that the dotted path names, or None: `receive.port`, `peers.pacs.host`."""
+    """The option that the dotted path names, or None: `receive.port`, `peers.pacs.host`, `deid.rules.0.trial`."""
+    if path[:2] == ("deid", "rules"):
+        return _option("deid", "rules", section_model("deid").model_fields["rules"]) if len(path) == 2 else _rule(path)
     if len(path) == 3 and path[0] == "peers":
         return sections()["peers"].get(path[2])
     if len(path) < 2 or path[0] == "peers":
         return None
     return sections().get(path[0], {}).get(path[1])
+
+
+def _rule(path: tuple[str, ...]) -> Option | None:
+    return sections()[RULES].get(path[3]) if len(path) > 3 else None
+
+
+def depth_of(path: tuple[str, ...]) -> int:
+    """How many parts of a dotted path lead to its option; what follows is inside of its value."""
+    return 4 if path[:2] == ("deid", "rules") else 3 if path[:1] == ("peers",) else 2
 
 
 def _option(section: str, key: str, info: FieldInfo) -> Option:
@@ -87,7 +109,7 @@ def _option(section: str, key: str, info: FieldInfo) -> Option:
         choices = tuple(get_args(annotation))
         type_text = "one of " + ", ".join(choices)
     else:
-        kind = {list: "list", dict: "map"}.get(get_origin(annotation)) or _KINDS[annotation]  # type: ignore[assignment]
+        kind = _kind(annotation)
         type_text = _WORDS[kind] + _bounds(info)
     return Option(
         section=section,
@@ -100,6 +122,15 @@ def _option(section: str, key: str, info: FieldInfo) -> Option:
         default=None if info.is_required() else info.default,
         sentence=info.description or "",
     )
+
+
+def _kind(annotation: Any) -> Kind:
+    if get_origin(annotation) is list:
+        inner = get_args(annotation)[0]
+        return "tables" if isinstance(inner, type) and issubclass(inner, Section) else "list"
+    if get_origin(annotation) is dict:
+        return "texts" if get_args(annotation)[1] is str else "map"
+    return _KINDS[annotation]
 
 
 def _bounds(info: FieldInfo) -> str:

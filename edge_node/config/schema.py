@@ -19,7 +19,35 @@ def _ae_title(value: str) -> str:
     return value
 
 
+def _modality(value: str) -> str:
+    if not re.fullmatch(r"[A-Z0-9][A-Z0-9_ ]{0,15}", value):
+        raise ValueError("a modality is written as in (0008,0060): 1 to 16 capitals and digits, such as CT")
+    return value
+
+
+def _trial(value: str) -> str:
+    if value and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]{0,15}", value):
+        raise ValueError("a trial's label has 1 to 16 letters, digits and dashes and begins with a letter or digit")
+    return value
+
+
+def _variables(values: dict[str, str]) -> dict[str, str]:
+    for name, value in values.items():
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("the name of a variable has letters, digits and _ and does not begin with a digit")
+        if name in BUILT_IN_VARIABLES:
+            raise ValueError(f"the node itself says what var:{name} is; choose another name")
+        if not 0 < len(value) <= 64 or not value.isascii() or not value.isprintable() or "\\" in value:
+            raise ValueError(f"the value of {name} must have 1 to 64 printable ASCII characters without backslash")
+    return values
+
+
+BUILT_IN_VARIABLES = ("patient_shift", "patient_pseudonym", "recipe_name")
+SHIPPED_RECIPES = ("basic", "basic+research", "strict")  # what `recipe` may name instead of a file
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
+Modality = Annotated[str, AfterValidator(_modality)]
+Trial = Annotated[str, AfterValidator(_trial)]
+Variables = Annotated[dict[str, str], AfterValidator(_variables)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
@@ -53,6 +81,9 @@ class Storage(Section):
     reserve_mb: int = Field(
         default=1024, ge=16, description="New instances are refused with OUT_OF_RESOURCES when less than this is free."
     )
+    low_mb: int = Field(
+        default=0, ge=0, description="New associations are rejected below this; 0: one and a half times `reserve_mb`."
+    )
     segment_mb: int = Field(default=64, ge=1, description="A sealed spool segment is closed at this size.")
     large_object_mb: int = Field(default=32, ge=1, description="Objects from this size on get a segment of their own.")
 
@@ -67,14 +98,27 @@ class Receive(Section):
         default=True,
         description="Take unencrypted DICOM on `port`; switch it off when every sender speaks TLS ([tls]).",
     )
-    require_called_ae_title: bool = Field(default=True, description="Reject associations that call another AE title.")
+    require_called_ae_title: bool = Field(
+        default=True, description="Reject associations that call neither this AE title nor one that a deid rule names."
+    )
     calling_ae_titles: list[AeTitle] = Field(default=[], description="Calling AE titles that may send; empty: any.")
     allowed_addresses: list[str] = Field(default=[], description="Addresses or networks that may connect; empty: any.")
     private_sop_classes: list[str] = Field(default=[], description="Private storage SOP Class UIDs to accept as well.")
     max_associations: int = Field(
         default=32, ge=1, description="Simultaneous associations; one more is rejected, not hung."
     )
+    max_associations_per_sender: int = Field(
+        default=0,
+        ge=0,
+        description="Simultaneous associations of one calling AE title and host; 0: no limit of its own.",
+    )
     max_object_mb: int = Field(default=2048, ge=1, description="Larger objects are refused with OUT_OF_RESOURCES.")
+    sender_mb_per_s: float = Field(
+        default=0, ge=0, description="A sender that is faster than this waits for its answers; 0: no limit."
+    )
+    memory_mb: int = Field(
+        default=256, ge=16, description="Memory for objects on their way in; beyond it they wait sealed in the spool."
+    )
     network_timeout_s: float = Field(default=60, gt=0, description="An association silent for so long is aborted.")
     workers: int = Field(default=0, ge=0, description="De-identifying worker processes; 0: one per core, at most 8.")
 
@@ -150,10 +194,32 @@ class Settle(Section):
     )
 
 
+class DeidRule(Section):
+    """Another recipe, or a trial's own pseudonyms, for some objects. Of several rules the first that fits counts."""
+
+    calling_ae_titles: list[AeTitle] = Field(default=[], description="For these calling AE titles; empty: any.")
+    called_ae_titles: list[AeTitle] = Field(
+        default=[], description="For associations that call these AE titles, to which the node answers too; empty: any."
+    )
+    modalities: list[Modality] = Field(default=[], description="For objects of these modalities; empty: any.")
+    recipe: Path | None = Field(
+        default=None, description="The recipe, a file or the name of a shipped one; unset: that of [deid]."
+    )
+    trial: Trial = Field(
+        default="", description="Label of the trial whose pseudonyms the objects get; empty: the site's own pseudonyms."
+    )
+    variables: Variables = Field(default={}, description="What var:NAME stands for, on top of those of [deid].")
+
+
 class Deid(Section):
     """De-identification on entry."""
 
-    recipe: Path | None = Field(default=None, description="The site's deid recipe; default: the shipped basic.deid.")
+    recipe: Path | None = Field(
+        default=None,
+        description="The recipe: a file, or the name of a shipped one (basic, basic+research, strict); unset: basic.",
+    )
+    variables: Variables = Field(default={}, description="What var:NAME stands for in the recipes.")
+    rules: list[DeidRule] = Field(default=[], description="Which objects get another recipe; see [[deid.rules]].")
     quarantine_days: float = Field(
         default=14, gt=0, description="What could not be de-identified is destroyed after this."
     )
@@ -175,6 +241,10 @@ class Deid(Section):
     ] = Field(
         default=[],
         description="Risky images of these kinds may leave once masked and looked at again; others wait for a human.",
+    )
+    escrow: Path | None = Field(
+        default=None,
+        description="Public key (PEM) that each study's identity is sealed to, for good; default: nothing is kept.",
     )
     deface: bool = Field(
         default=False, description="Remove faces from head CT, and withhold head series that no method applies to."
@@ -256,6 +326,9 @@ class Retention(Section):
     )
     clean_days: float = Field(
         default=7, ge=0, description="Clean objects are destroyed so long after the last delivery."
+    )
+    escrow_days: float = Field(
+        default=0, ge=0, description="Escrow records are deleted so long after they were made; 0: never."
     )
 
 

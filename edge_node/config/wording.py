@@ -10,7 +10,7 @@ from functools import partial
 from pydantic_core import ErrorDetails
 
 from edge_node.config.lines import Key
-from edge_node.config.options import Option, option_at, sections
+from edge_node.config.options import REPEATED, Option, depth_of, option_at, sections
 
 _SHOWN = 60  # characters of a wrong value that are repeated
 
@@ -26,7 +26,9 @@ def syntax_problem(text: str, message: str) -> tuple[int, str]:
 
 
 def title(path: Key) -> str:
-    """`[receive] port`, `[peers.pacs] host`, `[receive]`."""
+    """`[receive] port`, `[peers.pacs] host`, `[[deid.rules]] #2 trial`, `[receive]`."""
+    if path[:2] == ("deid", "rules") and len(path) > 2 and path[2].isdigit():
+        return f"[[deid.rules]] #{int(path[2]) + 1} {'.'.join(path[3:])}".strip()
     depth = 2 if path[0] == "peers" else 1
     head, rest = ".".join(path[:depth]), ".".join(path[depth:])
     return f"[{head}] {rest}" if rest else f"[{head}]"
@@ -42,14 +44,15 @@ def sentence(detail: ErrorDetails, path: Key) -> str:
         return f"{title(path)}: is missing"
     if kind in ("model_type", "dict_type") and option is None:
         return f"{title(path)}: must be a table"
-    place = title(path)
-    if option is not None and option.kind == "list" and len(path) > 2:
-        place = f"{title(path[:2])}: element {int(path[2]) + 1}"
+    place, depth = title(path), depth_of(path)
+    inside = len(path) > depth
+    if option is not None and option.kind == "list" and inside:
+        place = f"{title(path[:depth])}: element {int(path[depth]) + 1}"
     if option is None or kind == "value_error":
         return f"{place}: {detail['msg'].removeprefix('Value error, ')}"
-    if option.kind == "list" and len(path) > 2:
+    if option.kind in ("list", "texts") and inside:
         return f"{place}: must be text; not {_shown(option, value)}"
-    wanted = "a number" if option.kind == "map" and len(path) > 2 else option.type_text
+    wanted = "a number" if option.kind == "map" and inside else option.type_text
     close = difflib.get_close_matches(str(value), option.choices, 1)
     return f"{place}: must be {wanted}; not {_shown(option, value)}" + _did_you_mean(*close)
 
@@ -64,17 +67,17 @@ def _shown(option: Option, value: object) -> str:
 def _unknown(path: Key, value: object) -> str:
     """An unknown section or key, with the most likely right one: in its table, else one of that name elsewhere."""
     close = partial(difflib.get_close_matches, n=1, cutoff=0.6)
-    elsewhere = [title((name, path[-1])) for name, options in sections().items() if path[-1] in options]
+    elsewhere = [f"[{name}] {path[-1]}" for name, options in sections().items() if path[-1] in options]
     if len(path) == 1:
-        names = [title((name,)) for name in close(path[0].lower(), sections())]
+        names = [f"[{name}]" for name in close(path[0].lower(), sections())]
         if isinstance(value, dict):
             return f"[{path[0]}]: there is no such section" + _did_you_mean(*names)
         return f"{path[0]}: stands outside of any section" + _did_you_mean(*(elsewhere or names)[:1])
-    known = sections()[path[0]]
+    known = sections()["deid.rules" if path[:2] == ("deid", "rules") else path[0]]
     spelled = path[-1].lower().replace("-", "_")
     same = [name for name in known if name == spelled]
     found = same or close(spelled, known)
-    others = [name for name in elsewhere if not name.startswith("[peers")]
+    others = [name for name in elsewhere if name[1:].partition("]")[0] not in REPEATED]
     return f"{title(path)}: there is no such option" + _did_you_mean(*(found or others)[:1])
 
 

@@ -15,10 +15,10 @@ from edge_node.deid.plan import Plan
 from edge_node.deid.pseudonym import Pseudonyms, patient_key, study_key_of
 from edge_node.deid.recipe import Recipe, combine, load
 from edge_node.deid.risk import pixel_risk
-from edge_node.deid.scene import ISSUER, PATIENT_ID, STUDY_UID, set_scene
+from edge_node.deid.scene import ISSUER, PATIENT_ID, STUDY_UID, Scene, set_scene
 from edge_node.deid.wire import PIXEL_DATA, Element, Malformed, Node, Syntax
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Stop
-from edge_node.domain.study import Deidentified, DeidentifiedInstance, IdentifiedInstance, RecipeId
+from edge_node.domain.study import Deidentified, DeidentifiedInstance, Derivation, IdentifiedInstance, RecipeId
 
 IMPLEMENTATION = "2.25.203163549386229463741279512583459203741"
 SOP_CLASS, SOP_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000E
@@ -32,7 +32,8 @@ class Deidentifier:
     """One recipe and one site key, ready for many instances. Built once a process; calls may run in parallel.
 
     `site_key` has at least 16 bytes; `version` is the product's version, which (0012,0063) of clean objects names;
-    `variables` are what ``var:`` stands for in the recipe; `base` is a recipe that `recipe` stands on (`combine`).
+    `variables` are what ``var:`` stands for in the recipe; `base` is a recipe that `recipe` stands on (`combine`);
+    `label` is a trial's, for pseudonyms of its own (`Pseudonyms`).
     Raises Stop("deid.recipe-invalid") with file and line, Stop("deid.site-key") for a key that is too short.
     """
 
@@ -47,6 +48,7 @@ class Deidentifier:
         version: str,
         variables: Mapping[str, str] | None = None,
         base: Path | None = None,
+        label: str = "",
     ) -> None:
         if len(site_key) < 16:
             raise Stop("deid.site-key", "the site key is shorter than 16 bytes", hint="edge-node init")
@@ -58,8 +60,8 @@ class Deidentifier:
         self._claimed = [_code(value) for value in self._plan.claims]
         self._encoded: dict[Syntax, Element] = {}  # what the node says of its method is the same in every object
         self._metas: dict[tuple[str, str], tuple[bytes, bytes]] = {}
-        self._pseudonyms = Pseudonyms(self._site_key)
-        self.recipe_id = RecipeId(recipe.stem, self._plan.sha256)
+        self._pseudonyms = Pseudonyms(self._site_key, label)
+        self.recipe_id = RecipeId(recipe.stem, self._plan.sha256, label)
 
     @property
     def claims(self) -> tuple[str, ...]:
@@ -100,11 +102,17 @@ class Deidentifier:
         ) from None
 
     def _deidentify(self, instance: IdentifiedInstance) -> Deidentified:
-        made, source, big = self._clean(instance)
-        return Deidentified(made, envelope_of(source, big), self._source_digest(instance, source, made.sha256))
+        made, source, scene = self._clean(instance)
+        names = self._pseudonyms
+        return Deidentified(
+            made,
+            envelope_of(source, scene.big),
+            self._source_digest(instance, source, made.sha256),
+            Derivation(names.key_id, names.label, scene.patient_pseudonym, scene.shift_days),
+        )
 
-    def _clean(self, instance: IdentifiedInstance) -> tuple[DeidentifiedInstance, Node, bool]:
-        """The clean object; the object as received, and whether its binary values are big endian."""
+    def _clean(self, instance: IdentifiedInstance) -> tuple[DeidentifiedInstance, Node, Scene]:
+        """The clean object; the object as received, and what was known of it on the way."""
         syntax = bitstream.syntax_of(instance.transfer_syntax)
         source = wire.parse(instance.dataset, syntax)
         study, series, sop = (_uid(source, tag) for tag in (STUDY_UID, SERIES_UID, SOP_UID))
@@ -146,7 +154,7 @@ class Deidentifier:
             order_priority=order_priority(source),
             recipe=self.recipe_id,
         )
-        return made, source, syntax.big
+        return made, source, scene
 
     def _source_digest(self, instance: IdentifiedInstance, source: Node, sha256: str) -> str:
         """Keyed hash of what was received: the header as it came, and the pixels by the hash of the clean object, which

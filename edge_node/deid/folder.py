@@ -33,10 +33,18 @@ class Work:
     base: Path | None = None
     variables: Mapping[str, str] = field(default_factory=dict)
     hold_pixels: bool = True
+    label: str = ""
 
     def engine(self) -> Deidentifier:
         """Raises Stop for a recipe or key that cannot be used."""
-        return Deidentifier(self.recipe, self.key, version=self.version, variables=dict(self.variables), base=self.base)
+        return Deidentifier(
+            self.recipe,
+            self.key,
+            version=self.version,
+            variables=dict(self.variables),
+            base=self.base,
+            label=self.label,
+        )
 
 
 @dataclass(frozen=True, slots=True)

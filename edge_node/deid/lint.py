@@ -2,28 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from edge_node.deid import harden, wire
 from edge_node.deid.e1_1 import table
 from edge_node.deid.fields import Field, keywords, parse_tag
-from edge_node.deid.plan import Plan
+from edge_node.deid.plan import Plan, unfit_days
 from edge_node.deid.profiles import line_for
 from edge_node.deid.recipe import Finding, Recipe, Rule, read
 
 _NAMES_SOMEONE = (0x00100010, 0x00100020, 0x00100030, 0x00101000, 0x00101001, 0x00101040, 0x00102154, 0x00080050)
 
+_TRIAL = (
+    "ClinicalTrialSponsorName",
+    "ClinicalTrialProtocolID",
+    "ClinicalTrialProtocolName",
+    "ClinicalTrialSiteID",
+    "ClinicalTrialSiteName",
+    "ClinicalTrialSubjectID",
+)
+_SUBJECTS = (0x00120040, 0x00120042)  # one of the two
+
 
 def lint(path: Path, variables: Collection[str] = ()) -> list[Finding]:
     """Every error of a recipe and, if it has none, every doubt, in order of lines; what concerns the whole file last.
 
-    Raises Stop if there is no text to read.
+    `variables` are what ``var:`` stands for, or its names alone. Raises Stop if there is no text to read.
     """
     recipe, findings = read(path, variables)
+    given = variables if isinstance(variables, Mapping) else dict.fromkeys(variables, "1")
+    findings = [*findings, *unfit_days(recipe, given)]
     if not any(finding.error for finding in findings):
-        plan = Plan(recipe, dict.fromkeys(variables, "0"))
-        findings = [*findings, *_idle(recipe, plan), *_kept_names(recipe), *_unnamed(plan)]
+        plan = Plan(recipe, given)
+        findings = [*findings, *_idle(recipe, plan), *_kept_names(recipe), *_half_trial(recipe), *_unnamed(plan)]
     return sorted(findings, key=lambda finding: (not finding.line, finding.line))
 
 
@@ -76,6 +88,20 @@ def _kept_names(recipe: Recipe) -> list[Finding]:
         for rule in recipe.rules
         if rule.action == "KEEP" and rule.target.kind == "tag" and rule.target.tag in _NAMES_SOMEONE
     ]
+
+
+def _half_trial(recipe: Recipe) -> list[Finding]:
+    """A Clinical Trial Subject Module that is begun must be whole, or the object breaks its IOD (PS3.3 C.7.1.3)."""
+    added = [rule for rule in recipe.rules if rule.action == "ADD" and not rule.target.path]
+    tags = {rule.target.tag for rule in added}
+    missing = [name for name in _TRIAL if parse_tag(name) not in tags]
+    if not tags.isdisjoint(_SUBJECTS):
+        missing = [name for name in missing if parse_tag(name) not in _SUBJECTS]
+    begun = next((rule for rule in added if rule.target.tag >> 4 in (0x0012001, 0x0012002, 0x0012003, 0x0012004)), None)
+    if begun is None or not missing:
+        return []
+    what = f"the Clinical Trial Subject Module (PS3.3 C.7.1.3) needs {', '.join(missing)} too"
+    return [_doubt(begun, what, f"ADD {missing[0]} var:NAME")]
 
 
 def _unnamed(plan: Plan) -> list[Finding]:

@@ -8,16 +8,18 @@ everything else.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from edge_node.deid import e1_1, functions, harden, private, wire
 from edge_node.deid.fields import Field, parse_field
 from edge_node.deid.functions import FUNCTIONS, PREDICATES, Function, Predicate
 from edge_node.deid.method import METHOD_CODES
-from edge_node.deid.recipe import TEXT_VRS, Recipe, Rule, Source
+from edge_node.deid.recipe import DAYS, TEXT_VRS, Finding, Recipe, Rule, Source
 from edge_node.deid.scene import Scene, charset_of
 from edge_node.deid.wire import Element, Node
+from edge_node.domain.errors import Stop
 
 Decision = str | Function  # "remove", "blank", "descend", or a function that gives the value
 _DATES = ("DA", "DT", "TM")
@@ -35,7 +37,8 @@ class _Guarded:
 class Plan:
     """Compiled rules. Shared by threads: only its cache changes, and only by adding equal entries.
 
-    `variables` are what ``var:`` stands for beside the built-in names.
+    `variables` are what ``var:`` stands for beside the built-in names. Raises Stop("deid.recipe-invalid") when one of
+    them is not what its rule needs.
     """
 
     def __init__(self, recipe: Recipe, variables: Mapping[str, str] | None = None) -> None:
@@ -50,10 +53,14 @@ class Plan:
         self._added: dict[tuple[int, ...], list[tuple[int, Rule]]] = {}
         self._values = recipe.values
         self.claims: tuple[str, ...] = ()
+        for wrong in unfit_days(recipe, self._variables):
+            raise Stop("deid.recipe-invalid", f"{recipe.path}:{wrong.line}: {wrong.what}", hint=wrong.instead)
         for rule in recipe.rules:
             self._learn(rule, rule.target, recipe)
         self._known: dict[object, Decision | _Guarded] = {}
-        compiled = [recipe.text, e1_1.table_text(), *sorted(FUNCTIONS), repr(sorted(self._variables.items()))]
+        used = {"recipe_name", *(rule.value.removeprefix("var:") for rule in recipe.rules)}
+        said = sorted((name, value) for name, value in self._variables.items() if name in used)
+        compiled = [recipe.text, e1_1.table_text(), *sorted(FUNCTIONS), repr(said)]
         self.sha256 = hashlib.sha256("\0".join(compiled).encode()).hexdigest()
         self.shifts_dates = self._shifts(0x00080020)
         self.kept = self._kept_on_purpose()
@@ -256,6 +263,15 @@ class Plan:
             if _bears(rule, element.vr) and _says_one_of(rule.target.text)(element, scene):
                 return self._carry_out(rule, tag, element.vr)
         return decision
+
+
+def unfit_days(recipe: Recipe, variables: Mapping[str, str]) -> Iterator[Finding]:
+    """Rules that shift dates by a variable that is no number of days."""
+    for rule in recipe.rules:
+        name = rule.value.removeprefix("var:") if rule.action == "JITTER" else ""
+        if name in variables and not re.fullmatch(DAYS, variables[name]):
+            what = f"the variable {name!r} is no number of days other than 0, as JITTER needs"
+            yield Finding(rule.line, what, "a number such as -31")
 
 
 _GONE = ("REMOVE", "BLANK")

@@ -34,6 +34,7 @@ TEXT_VRS = frozenset(
 )
 # What deid brings along, and what it means here: keyed and stable, never a fresh random value.
 DEID_FUNCTIONS = ("jitter", "basic_uuid", "simple_uuid", "suffix_uuid", "dicom_uuid", "pydicom_uuid")
+DAYS = r"[+-]?[1-9]\d{0,4}"  # what JITTER takes
 BUILT_IN = ("patient_shift", "patient_pseudonym", "recipe_name")
 
 
@@ -303,7 +304,7 @@ class _Reader:
         if action == "JITTER":
             if kind == "var" and colon:
                 self._check_variable(name, ("patient_shift", *self.variables))
-            elif not re.fullmatch(r"[+-]?[1-9]\d{0,4}", value):
+            elif not re.fullmatch(DAYS, value):
                 raise BadField(
                     "JITTER takes var:patient_shift or a number of days other than 0", instead="var:patient_shift"
                 )

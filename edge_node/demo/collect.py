@@ -38,7 +38,7 @@ from edge_node.demo.studies import DemoStudy
 from edge_node.demo.trainer import ToyTrainer, needle_bytes
 from edge_node.domain.finding import ADVISORY
 from edge_node.domain.study import Role
-from edge_node.service.node import ledger_path, models_path, open_node
+from edge_node.service.node import ledger_path, models_path, open_node, recipe_path
 from edge_node.service.snapshot import snapshot, study_detail
 from edge_node.store import audit
 from edge_node.store.database import Database
@@ -272,7 +272,7 @@ def _deid_view(run: Run, config: Config, rows: tuple[StudyRow, ...]) -> DeidView
     count = Counter(change.action for change in found)
     shown = [c for c in found if c.action in ("removed", "replaced", "added")][: SHOWN_ATTRIBUTES - 12]
     shown += [c for c in found if c.action == "kept"][:12]
-    detail_recipe = node.config.deid.recipe.name if node.config.deid.recipe else "basic.deid"
+    detail_recipe = recipe_path(node.config).name
     return DeidView(
         study=number,
         recipe=detail_recipe,

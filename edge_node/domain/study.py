@@ -97,10 +97,12 @@ class IdentityEnvelope:
 
 @dataclass(frozen=True, slots=True)
 class RecipeId:
-    """Which recipe judged an object: its name and the sha256 (hex) of the recipe text and compiled rules."""
+    """Which recipe judged an object: its name and the sha256 (hex) of the recipe text and compiled rules; `trial` is
+    the label its pseudonyms were made with, "" for the site's own."""
 
     name: str
     sha256: str
+    trial: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,12 +137,23 @@ class DeidentifiedInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class Derivation:
+    """How the pseudonyms of an object were made. `shift_days` undoes the shift of dates: it is kept sealed only."""
+
+    key_id: str  # which site key, by its id
+    label: str
+    patient: str  # the patient's pseudonymous ID
+    shift_days: int = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Deidentified:
     """What de-identification of one instance yields: the clean object and the identity it was parted from."""
 
     instance: DeidentifiedInstance
     identity: IdentityEnvelope = field(repr=False)
     source_digest: str  # keyed hash (hex) of the received bytes: tells a true duplicate from a conflicting one
+    derivation: Derivation = field(default=Derivation("", "", "", 0), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +162,7 @@ class CleanObject:
 
     `pixel_work` is what the pixel step did with it, "" as long as that step did not judge it: ``looked``, ``masked``,
     ``defaced``, ``masked+defaced``, ``review:…`` (masked, a human decides), ``held:<why>``, or ``unlooked`` for objects
-    from before there was a pixel step.
+    from before there was a pixel step. `recipe_sha256` is that of the recipe it was de-identified with.
     """
 
     sop_uid: str
@@ -162,6 +175,7 @@ class CleanObject:
     pixel_risk: str
     read: Callable[[], bytes] = field(repr=False)
     pixel_work: str = ""
+    recipe_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,19 +24,18 @@ from typing import Any
 import structlog
 
 from edge_node.domain.errors import EdgeNodeError, Retry
-from edge_node.domain.study import IdentifiedInstance
-from edge_node.store.intake import Receipt, Received
+from edge_node.receive.landing import Arrival
+from edge_node.store.receipt import Receipt, Received
 
 log = structlog.get_logger()
 
-Accept = Callable[[IdentifiedInstance], Receipt]
+Accept = Callable[[Arrival], Receipt]
 Tell = Callable[[str, dict[str, Any]], None]
 
 SOCKET = "receive.socket"
 MOST_CALLERS = 64
 LONGEST_MESSAGE = 8192
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-_PIECE = 1 << 28  # a read of 2 GiB comes back short
 _WORDS = ("transfer_syntax", "sop_class", "sop_instance", "calling_ae", "called_ae", "peer")
 
 
@@ -194,14 +193,8 @@ class LocalDoor:
                 "less disk is free than [storage] reserve_mb",
                 hint="free space; the receiver goes on by itself",
             )
-        head = {word: str(message[word]) for word in _WORDS}
-        return self._accept(IdentifiedInstance(dataset=_bytes_of(memory, size), received_at=time.time(), **head))
-
-
-def _bytes_of(memory: int, size: int) -> bytes:
-    if size <= _PIECE:
-        return os.pread(memory, size, 0)
-    return b"".join(os.pread(memory, min(_PIECE, size - place), place) for place in range(0, size, _PIECE))
+        head: dict[str, Any] = {word: str(message[word]) for word in _WORDS}
+        return self._accept(Arrival(**head, received_at=time.time(), in_memory=size, memory=memory))
 
 
 class LocalSender:

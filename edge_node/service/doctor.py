@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from edge_node import __version__
 from edge_node.config.certificates import days_left
 from edge_node.config.load import Loaded
 from edge_node.config.schema import Config
@@ -17,7 +16,7 @@ from edge_node.config.secrets import RoleKeys, read_secret_file
 from edge_node.config.tls import listener_context, peer_of, server_context
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.study import Role
-from edge_node.service.node import ledger_path, models_path, recipe_path, spool_path
+from edge_node.service.node import escrow_of, ledger_path, models_path, spool_path
 from edge_node.service.snapshot import snapshot
 from edge_node.store import audit
 from edge_node.store.database import Database
@@ -43,10 +42,10 @@ def examine(loaded: Loaded) -> Iterator[Check]:
     yield Check("configuration", "ok", str(loaded.path) if loaded.path else "defaults only, no file")
     for name, look in (
         ("node keys", _keys),
+        ("escrow", _escrow),
         ("ledger", _ledger),
         ("audit chain", _audit),
         ("disk", _disk),
-        ("recipe", _recipe),
         ("pixels", _pixels),
         ("onnxruntime", _runtime),
         ("models", _models),
@@ -58,6 +57,7 @@ def examine(loaded: Loaded) -> Iterator[Check]:
         ("consent", _consent),
     ):
         yield _guarded(name, look, config)
+    yield from _recipes(config)
     yield from _peers(config)
     yield _guarded("trainer", _trainer, config)
 
@@ -73,7 +73,24 @@ def _guarded(name: str, look: Callable[[Config], Check], config: Config) -> Chec
 
 def _keys(config: Config) -> Check:
     keys = RoleKeys(Role.DICOM, config)
-    return Check("node keys", "ok", ", ".join(keys.names))
+    cut_short = sorted(set(keys.old_keys) - {"pseudonym"})
+    if cut_short:
+        name = cut_short[0]
+        return Check("node keys", "warn", f"a rotation was cut short: {name}", f"edge-node key rotate {name}")
+    kept = "; the old site key is kept for studies under way" if keys.old_keys else ""
+    return Check("node keys", "ok", ", ".join(keys.names) + kept)
+
+
+def _escrow(config: Config) -> Check:
+    from edge_node.service.escrow import misplaced
+
+    escrow = escrow_of(config)
+    found = next(misplaced(config), None)
+    if found is not None:
+        return Check("escrow", "warn", f"{found}: an escrow private key lies on the node", "take it away from here")
+    if escrow is None:
+        return Check("escrow", "ok", "off: nothing leads back once the envelopes are destroyed")
+    return Check("escrow", "ok", f"each study is sealed to the escrow key {escrow.key}")
 
 
 def _ledger(config: Config) -> Check:
@@ -101,12 +118,20 @@ def _disk(config: Config) -> Check:
     return Check("disk", "warn" if free < 4 * reserve else "ok", detail)
 
 
-def _recipe(config: Config) -> Check:
-    from edge_node.deid import Deidentifier
+def _recipes(config: Config) -> Iterator[Check]:
+    from edge_node.service.recipes import active
 
-    path = recipe_path(config)
-    recipe = Deidentifier(path, b"\0" * 32, version=__version__).recipe_id
-    return Check("recipe", "ok", f"{recipe.name}, sha256 {recipe.sha256[:16]}…")
+    for one in active(config):
+        name = one.choice.recipe.stem + (f", trial {one.choice.trial}" if one.choice.trial else "")
+        whom = f"{one.objects}: {name}" if config.deid.rules else name
+        if one.errors:
+            yield Check("recipe", "fail", f"{whom}: {one.problems()[0]}", f"edge-node deid lint {one.choice.recipe}")
+        elif one.doubts:
+            lines = ", ".join(str(doubt.line) for doubt in one.doubts)
+            detail = f"{whom}, sha256 {one.sha256[:16]}…, doubts in line {lines}"
+            yield Check("recipe", "warn", detail, f"edge-node deid lint {one.choice.recipe}")
+        else:
+            yield Check("recipe", "ok", f"{whom}, sha256 {one.sha256[:16]}…")
 
 
 def _pixels(config: Config) -> Check:

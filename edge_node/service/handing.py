@@ -15,7 +15,7 @@ from edge_node.config.schema import Config
 from edge_node.deid.part10 import HEAD_BYTES, file_head
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry
 from edge_node.receive.local import LocalSender, Offer, nameless_memory
-from edge_node.store.intake import Received
+from edge_node.store.receipt import Received
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: a DICOMDIR (PS3.10 8)
 _PIECE = 1 << 24

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -22,7 +22,8 @@ from edge_node.deid.pixels import CLEAN_PIXEL_DATA, CLEAN_VISUAL_FEATURES, Mask,
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.study import CleanObject, TaskState
 from edge_node.pipeline import Done
-from edge_node.service.node import Node, recipe_path
+from edge_node.service.node import Node
+from edge_node.service.recipes import recipes_in_force
 from edge_node.store import audit
 from edge_node.store.cleaned import CleanedObjects, Judged, Staged
 from edge_node.store.tables import instance, study
@@ -39,22 +40,34 @@ class Tools:
     """What pixels are cleaned with. `finder` is None without the extra `ocr`.
 
     `leave` names the risks whose objects may leave once a second look finds no text; others wait for a human.
+    `by_recipe` has the boxes of every recipe in force by its sha256; `boxes` are those of all of them together, for
+    objects whose recipe is in force no more.
     """
 
     boxes: Boxes
     finder: TextFinder | None
     deface: bool
     leave: frozenset[str]
+    by_recipe: Mapping[str, Boxes] = field(default_factory=dict)
+
+    def boxes_of(self, one: CleanObject) -> Boxes:
+        """By the recipe that the object was de-identified with."""
+        return self.by_recipe.get(one.recipe_sha256, self.boxes)
 
 
 def load_tools(node: Node) -> Tools:
-    """The site's and the vendors' boxes, and the detector where it is installed. Raises Stop for a bad recipe."""
+    """Every recipe's and the vendors' boxes, and the detector where it is installed. Raises Stop for a bad recipe."""
     options = node.config.deid
-    path = recipe_path(node.config)
-    sets = [load_box_rules(path.read_text(encoding="utf-8"), str(path))]
-    if options.vendor_boxes:
-        sets.insert(0, vendor_rules())
-    return Tools(Boxes(sets), load_finder(), options.deface, frozenset(options.pixels_may_leave))
+    shipped = [vendor_rules()] if options.vendor_boxes else []
+    files = {recipe.sha256: path for recipe, path in recipes_in_force(node.config)}
+    own = {path: load_box_rules(path.read_text(encoding="utf-8"), str(path)) for path in files.values()}
+    return Tools(
+        Boxes([*shipped, *own.values()]),
+        load_finder(),
+        options.deface,
+        frozenset(options.pixels_may_leave),
+        {sha256: Boxes([*shipped, own[path]]) for sha256, path in files.items()},
+    )
 
 
 def load_finder() -> TextFinder | None:
@@ -132,7 +145,7 @@ class _Series:
         part10, risk = one.read(), "" if one.pixel_risk == FACE else one.pixel_risk
         header = dcmread(BytesIO(part10), stop_before_pixels=True)
         rows, columns = int(header.get("Rows") or 0), int(header.get("Columns") or 0)
-        boxes = self.tools.boxes.mask(header, one.series_uid, rows, columns)
+        boxes = self.tools.boxes_of(one).mask(header, one.series_uid, rows, columns)
         face = self._faces.get(one.sop_uid)
         faceless = self._faceless or face is not None
         if not risk and not boxes.any() and (face is None or not face.any()):

@@ -10,18 +10,19 @@ from collections.abc import Callable, Iterator
 
 import structlog
 
-from edge_node import __version__
+from edge_node.config.rules import called_ae_titles
 from edge_node.config.schema import Config
 from edge_node.consent import source_for
 from edge_node.domain.errors import Stop
 from edge_node.domain.study import Role
 from edge_node.pipeline import Bench, Targets, Work
-from edge_node.receive.workers import Accept, WorkerPool
+from edge_node.receive.workers import AcceptAll, WorkerPool
 from edge_node.service import logs, notify
 from edge_node.service.housekeeping import Job
 from edge_node.service.life import HEARTBEAT_S, Life
-from edge_node.service.node import Node, models_path, open_node, recipe_path, spool_path
-from edge_node.service.process import die_with_parent, harden
+from edge_node.service.node import Node, escrow_of, models_path, open_node, spool_path
+from edge_node.service.process import die_with_parent, harden, more_handles
+from edge_node.service.site_keys import SiteKey, continuing
 from edge_node.store.spool import free_bytes
 
 log = structlog.get_logger()
@@ -66,16 +67,26 @@ def _dicom(config: Config) -> int:
     from edge_node.receive.tls import TlsListener
     from edge_node.service import doors as other_doors
 
+    more_handles()
     node = open_node(config, Role.DICOM)
     life = Life(node)
     life.listen_to_signals()
+    escrow_of(config)  # what is wrong with it must end the role, not each worker
     notify.status("starting the de-identifying workers")
     count = config.receive.workers or min(8, os.cpu_count() or 1)
     pool = WorkerPool(count, make_intake, (config,), wait_s=config.receive.network_timeout_s / 2)
     pool.start()
-    reserve = config.storage.reserve_mb * 1_000_000
+    reserve, low = config.storage.reserve_mb * 1_000_000, config.storage.low_mb * 1_000_000
     folder = spool_path(config)
-    scp = StorageSCP(config.receive, pool.accept, lambda: free_bytes(folder) > reserve)
+    scp = StorageSCP(
+        config.receive,
+        pool.accept,
+        folder,
+        free_bytes=lambda: free_bytes(folder),
+        reserve=reserve,
+        low=low or reserve * 3 // 2,
+        further_ae_titles=called_ae_titles(config),
+    )
     local = LocalDoor(
         config.node.data_dir,
         pool.accept,
@@ -83,7 +94,7 @@ def _dicom(config: Config) -> int:
         largest=config.receive.max_object_mb * 1_000_000,
         tell=lambda about, facts: life.tell(**{about: facts}) if facts else None,
     )
-    host, jobs, doors = config.receive.host, [], contextlib.ExitStack()
+    host, doors = config.receive.host, contextlib.ExitStack()
     with _listening("[receive] host and port", host, config.receive.port):
         scp.start()
     if config.receive.plain:
@@ -94,7 +105,6 @@ def _dicom(config: Config) -> int:
             tls.start()
         doors.callback(tls.stop)
         life.tell(tls_port=tls.port)
-        jobs.append(Job("refused", HEARTBEAT_S, lambda: life.tell(tls_refused=dict(scp.turned_away))))
     local.start()  # behind the ports: a second receiver would have been stopped there
     doors.callback(local.stop, DRAIN_S)
     life.thread("write-back", lambda stop: _keep("write-back", "worklist", _write_back, config, stop))
@@ -107,7 +117,8 @@ def _dicom(config: Config) -> int:
         scp.stop(DRAIN_S)
         pool.close()
 
-    return life.live(jobs, drain=drain)
+    tell = Job("refused", HEARTBEAT_S, lambda: life.tell(refused=scp.refused.rows()))
+    return life.live([tell], drain=drain)
 
 
 @contextlib.contextmanager
@@ -124,31 +135,32 @@ def _listening(options: str, host: str, port: int) -> Iterator[None]:
         ) from None
 
 
-def make_intake(config: Config) -> Accept:
+def make_intake(config: Config) -> AcceptAll:
     """Build the accepting function of one de-identifying worker process."""
-    from edge_node.deid import Deidentifier, peek_study_key
+    from edge_node.deid import peek_study_key
     from edge_node.receive.intake import Intake
+    from edge_node.service.recipes import build
     from edge_node.store.intake import IntakeStore
 
     harden()
     logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)
     node = open_node(config, Role.DICOM)
-    site_key = node.keys.key("pseudonym")
-    deidentifier = Deidentifier(recipe_path(config), site_key, version=__version__)
+    site_key, before = node.keys.key("pseudonym"), node.keys.old("pseudonym")
+
+    def with_key(key: bytes) -> SiteKey:
+        return SiteKey(build(config, key).deidentify, lambda instance: peek_study_key(instance, key))
+
     store = IntakeStore(
         node.database,
         node.keyring,
         node.spool_writer(),
         actor=node.actor,
         quarantine_s=config.deid.quarantine_days * 86400.0,
+        escrow=escrow_of(config),
     )
-    intake = Intake(
-        store,
-        deidentifier.deidentify,
-        lambda instance: peek_study_key(instance, site_key),
-        digest_key=site_key,
-    )
-    return intake.accept
+    key = continuing(with_key(site_key), with_key(before) if before else None, store.has_study)
+    intake = Intake(store, key.deidentify, key.peek_study, digest_key=site_key)
+    return intake.accept_all
 
 
 def _keep(name: str, step: str, body: Callable[[Config], None], config: Config, stop: threading.Event) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, func, select, update
 
 from edge_node.domain.errors import Retry
 from edge_node.domain.study import CleanObject, KeyClass
-from edge_node.store.keyring import Keyring, key_exists
+from edge_node.store.keyring import Keyring, keys_that_exist
 from edge_node.store.seal import seal
 from edge_node.store.spool import Place, SpoolWriter
 from edge_node.store.tables import instance, study
@@ -78,7 +78,7 @@ class CleanedObjects:
         the study's key in between.
         """
         for one in staged:
-            if one.key_id and not key_exists(connection, one.key_id):
+            if one.key_id and not keys_that_exist(connection, [one.key_id]):
                 self._keyring.forget(one.key_id)
                 raise Retry("store.key-destroyed", "the key of the study was destroyed while its pixels were cleaned")
             connection.execute(

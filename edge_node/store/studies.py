@@ -156,6 +156,7 @@ class CleanObjects:
             r["pixel_risk"],
             read,
             r["pixel_work"],
+            r["recipe_sha256"],
         )
 
     def put_finding(self, connection: Connection, study_key: str, revision: int, result: TriageResult) -> None:

@@ -18,10 +18,11 @@ from edge_node.config.load import load
 from edge_node.config.schema import Config
 from edge_node.domain.errors import EdgeNodeError, Retry, Stop
 from edge_node.domain.study import IdentifiedInstance
-from edge_node.receive.local import MOST_CALLERS, SOCKET, LocalDoor, LocalSender, Offer, nameless_memory
+from edge_node.receive.landing import Arrival
+from edge_node.receive.local import MOST_CALLERS, SOCKET, LocalDoor, LocalSender, nameless_memory
 from edge_node.service.handing import Handed, Outcome
 from edge_node.service.importing import files_below, import_files
-from edge_node.store.intake import Receipt, Received
+from edge_node.store.receipt import Receipt, Received
 
 CT = Path(str(get_testdata_file("CT_small.dcm")))
 DICOMDIR = Path(str(get_testdata_file("DICOMDIR")))
@@ -47,7 +48,8 @@ class Node:
         )
         self.door.start()
 
-    def _accept(self, instance: IdentifiedInstance) -> Receipt:
+    def _accept(self, arrival: Arrival) -> Receipt:
+        instance = arrival.instance()
         self.received.append(instance)
         return self.accept(instance)
 
@@ -241,14 +243,3 @@ def test_callers_beyond_the_limit_are_refused_and_handles_are_given_back(node: N
     while handles() > before and time.monotonic() < end:
         time.sleep(0.02)
     assert handles() <= before
-
-
-def test_an_object_larger_than_one_read_arrives_whole(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_node.receive.local._PIECE", 1000)
-    body = os.urandom(123_456)
-    line = LocalSender(node.data)
-    with nameless_memory() as memory:
-        os.write(memory, body)
-        line.give(Offer("1.2", "1.2", "1.2.3", "T", "E", "", memory))
-    line.close()
-    assert node.received[0].dataset == body

@@ -13,10 +13,11 @@ from pydicom.data import get_testdata_file
 
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import IdentifiedInstance
+from edge_node.receive.landing import Arrival
 from edge_node.receive.local import LocalDoor, LocalSender
 from edge_node.service.handing import Sender
 from edge_node.service.inbox import REJECTED, Inbox
-from edge_node.store.intake import Receipt, Received
+from edge_node.store.receipt import Receipt, Received
 
 CT = Path(str(get_testdata_file("CT_small.dcm"))).read_bytes()
 STILL_S = 0.2
@@ -37,7 +38,8 @@ class Watched:
         self.line = LocalSender(data)
         self.inbox = Inbox(self.folder, Sender(self.line, "INBOX", "EDGENODE", 1_000_000), STILL_S)
 
-    def _accept(self, instance: IdentifiedInstance) -> Receipt:
+    def _accept(self, arrival: Arrival) -> Receipt:
+        instance = arrival.instance()
         self.received.append(instance)
         return self.accept(instance)
 

@@ -22,10 +22,11 @@ from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.receive import http_line
 from edge_node.receive import stow as module
+from edge_node.receive.landing import Arrival
 from edge_node.receive.local import LocalDoor
 from edge_node.receive.stow import StowServer
 from edge_node.service.stow_door import Door, stow_server
-from edge_node.store.intake import Receipt, Received
+from edge_node.store.receipt import Receipt, Received
 from tests.integration.peers_orthanc import Orthanc, free_port
 from tests.integration.pki import Pki
 
@@ -58,7 +59,8 @@ class Stow:
         self.scheme = "https" if self.config.stow.cert else "http"
         self.url = f"{self.scheme}://127.0.0.1:{self.port}/studies"
 
-    def _accept(self, instance: IdentifiedInstance) -> Receipt:
+    def _accept(self, arrival: Arrival) -> Receipt:
+        instance = arrival.instance()
         self.received.append(instance)
         return self.accept(instance)
 

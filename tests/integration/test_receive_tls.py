@@ -21,12 +21,13 @@ from edge_node.config.schema import Receive, Tls
 from edge_node.domain.errors import Retry, Stop
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.domain.worklist import Peer, PeerTls
+from edge_node.receive.landing import Arrival
 from edge_node.receive.scp import StorageSCP
 from edge_node.receive.tls import TlsListener
 from edge_node.service.doctor import examine
 from edge_node.service.echo import echo
 from edge_node.service.sender import send_study
-from edge_node.store.intake import Receipt, Received
+from edge_node.store.receipt import Receipt, Received
 from edge_node.worklist.association import line_to
 from tests.integration.needed_tools import need
 from tests.integration.peers_orthanc import free_port
@@ -44,13 +45,14 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Pki:
 class Door:
     """A receiver with a TLS door that demands certificates."""
 
-    def __init__(self, pki: Pki, *, receive: dict[str, object] | None = None, **tls: object) -> None:
+    def __init__(self, pki: Pki, folder: Path, *, receive: dict[str, object] | None = None, **tls: object) -> None:
         self.received: list[IdentifiedInstance] = []
         self.pki = pki
         self.scp = StorageSCP(
             Receive(host="127.0.0.1", port=0, **(receive or {})),  # type: ignore[arg-type]
             self._accept,
-            lambda: True,
+            folder,
+            free_bytes=lambda: 10**12,
         )
         self.scp.start()
         options = {"cert": pki.cert("server"), "key": pki.key("server"), "client_ca": pki.cert("ca"), **tls}
@@ -63,7 +65,8 @@ class Door:
         )
         self.tls.start()
 
-    def _accept(self, instance: IdentifiedInstance) -> Receipt:
+    def _accept(self, arrival: Arrival) -> Receipt:
+        instance = arrival.instance()
         self.received.append(instance)
         return Receipt(Received.STORED, "S")
 
@@ -78,12 +81,15 @@ class Door:
         pair = (pki.cert(who), pki.key(who)) if who else (None, None)
         return Peer("EDGENODE", "127.0.0.1", self.tls.port, PeerTls(name, pki.cert(ca), *pair))
 
+    def turned_away(self) -> set[str]:
+        return {row["reason"] for row in self.scp.refused.rows()}
+
     def refused_for(self, reason: str) -> bool:
         """Whether a caller is turned away for that reason, soon."""
         end = time.monotonic() + 5
-        while time.monotonic() < end and reason not in self.scp.turned_away:
+        while time.monotonic() < end and reason not in self.turned_away():
             time.sleep(0.02)
-        return reason in self.scp.turned_away
+        return reason in self.turned_away()
 
     def stop(self) -> None:
         self.tls.stop()
@@ -91,11 +97,11 @@ class Door:
 
 
 @pytest.fixture
-def door(pki: Pki) -> Iterator[Callable[..., Door]]:
+def door(pki: Pki, tmp_path: Path) -> Iterator[Callable[..., Door]]:
     doors: list[Door] = []
 
     def make(**options: object) -> Door:
-        doors.append(Door(pki, **options))  # type: ignore[arg-type]
+        doors.append(Door(pki, tmp_path, **options))  # type: ignore[arg-type]
         return doors[-1]
 
     yield make
@@ -110,7 +116,7 @@ def test_dcmtk_sends_over_tls_and_the_bytes_arrive_as_sent(door: Callable[..., D
     [instance] = one.received
     assert instance.dataset[-1000:] in Path(CT).read_bytes()
     assert instance.peer == "127.0.0.1"
-    assert one.scp.turned_away == {}
+    assert one.turned_away() == set()
 
 
 def test_a_large_object_comes_through_whole_over_tls(door: Callable[..., Door], tmp_path: Path) -> None:

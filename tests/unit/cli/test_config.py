@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -41,8 +42,42 @@ def wrong(tmp_path: Path) -> Path:
 
 def test_a_valid_configuration_is_said_to_be_valid() -> None:
     code, out, err = _run(Invocation(), "check")
-    assert (code, out) == (0, "")
+    assert code == 0
+    assert re.search(r"^all others +\S+/basic\.deid +[0-9a-f]{16}$", out, re.MULTILINE)
     assert "valid (defaults only, no file)" in err
+
+
+def test_check_says_which_objects_get_which_recipe_and_what_is_doubtful(tmp_path: Path) -> None:
+    recipe, config = tmp_path / "own.deid", tmp_path / "edge-node.toml"
+    recipe.write_text("FORMAT dicom\n\n%header\nKEEP PatientName\nADD ProtocolName var:protocol\n")
+    config.write_text(
+        '[[deid.rules]]\ncalling_ae_titles = ["CT2", "CT1"]\ncalled_ae_titles = ["LUNG"]\nrecipe = "own.deid"\n'
+        'trial = "LUNG-1"\nvariables = { protocol = "P-1" }\n'
+    )
+    code, out, err = _run(Invocation(config_path=config), "check")
+    assert code == 0
+    assert re.search(rf"^#1 from CT1, CT2 · to LUNG +{recipe} +LUNG-1 +[0-9a-f]{{16}}$", out, re.MULTILINE)
+    assert f"{recipe}:4: KEEP PatientName: this keeps what names the patient" in err
+    _, out, _ = _run(Invocation(config_path=config), "check", "--json")
+    told = json.loads(out)["recipes"]
+    assert [(one["objects"][:2], one["trial"], len(one["doubts"])) for one in told] == [
+        ("#1", "LUNG-1", 1),
+        ("al", "", 0),
+    ]
+
+
+def test_check_names_what_is_wrong_in_a_recipe_of_a_rule(tmp_path: Path) -> None:
+    recipe, config = tmp_path / "own.deid", tmp_path / "edge-node.toml"
+    recipe.write_text("FORMAT dicom\n\n%header\nADD ClinicalTrialProtocolID var:protocol\nJITTER StudyDate var:days\n")
+    config.write_text(
+        '[deid]\nvariables = { days = "x" }\n[[deid.rules]]\ncalling_ae_titles = ["CT1"]\nrecipe = "own.deid"\n'
+    )
+    code, out, err = _run(Invocation(config_path=config), "check")
+    assert (code, out) == (78, "")
+    assert f"{recipe}:4: the variable 'protocol' is not defined" in err
+    assert f"{recipe}:5: the variable 'days' is no number of days" in err
+    code, out, _ = _run(Invocation(config_path=config), "check", "--json")
+    assert (code, json.loads(out)["valid"], len(json.loads(out)["problems"])) == (78, False, 2)
 
 
 def test_check_names_every_problem_with_file_and_line_and_exits_78(wrong: Path) -> None:
@@ -61,7 +96,9 @@ def test_check_answers_programs_in_json(wrong: Path, call_json: bool, words: lis
     assert (answer["valid"], len(answer["problems"])) == (False, 2)
     assert json.loads(err)["error"]["code"] == "config.invalid"
     code, out, _ = _run(Invocation(json=call_json), *words)
-    assert (code, json.loads(out)) == (0, {"valid": True, "problems": [], "path": None})
+    answer = json.loads(out)
+    assert (code, answer["valid"], answer["problems"], answer["path"]) == (0, True, [], None)
+    assert [(one["objects"], one["trial"], one["doubts"]) for one in answer["recipes"]] == [("all others", "", [])]
 
 
 def test_show_prints_what_is_in_force_as_toml() -> None:

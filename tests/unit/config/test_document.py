@@ -21,7 +21,7 @@ from edge_node.config.document import (
 )
 from edge_node.config.load import Origin, load
 from edge_node.config.options import option_at, sections
-from edge_node.config.schema import Config
+from edge_node.config.schema import Config, Deid, DeidRule
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = ROOT / "configs" / "edge-node.toml"
@@ -43,7 +43,9 @@ def test_the_example_without_its_comment_signs_says_the_defaults(tmp_path: Path)
     path = tmp_path / "all.toml"
     path.write_text(re.sub(r"(?m)^#(?=[a-z\[])", "", example_toml()), encoding="utf-8")
     loaded = load(path, environ={})
-    assert loaded.config == Config(peers=loaded.config.peers)
+    assert loaded.config == Config(peers=loaded.config.peers, deid=Deid(rules=loaded.config.deid.rules))
+    [rule] = loaded.config.deid.rules
+    assert rule == DeidRule(calling_ae_titles=["CT1"], recipe=Path("basic+research"), trial="LUNG-1")
     assert set(loaded.config.peers) == {"pacs", "ups"}
     assert {origin.kind for origin in loaded.origin.values()} == {"file"}
 

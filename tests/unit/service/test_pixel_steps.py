@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
@@ -112,6 +112,31 @@ def line(store: Store) -> Line:
         spool_writer=lambda: store.spool,
     )  # fmt: skip
     return Line(store, node)
+
+
+def test_an_object_is_masked_by_the_filters_of_the_recipe_it_went_by(line: Line) -> None:
+    """Two recipes in force, and objects of one that is not any more: those get the boxes of both."""
+    rule = "FORMAT dicom\n%filter x\nLABEL x\n  present Modality\n  coordinates {}\n"
+    left, top = (load_box_rules(rule.format(box), "test") for box in ("0,0,2,8", "0,0,8,2"))
+    mine = DEIDENTIFIER.recipe_id.sha256
+    for by_recipe, masked in (
+        ({mine: Boxes([left]), "other": Boxes([top])}, 16),
+        ({mine: Boxes([top])}, 16),
+        ({"other": Boxes([left])}, 28),
+    ):
+        found = replace(tools(), boxes=Boxes([left, top]), by_recipe=by_recipe)
+        number = len(line.rows()) + 1
+        values = np.full((8, 8), 90, np.uint8)
+        values[7, 7] = 0  # the darkest of the image is what masks are made of
+        ds = ct(
+            StudyInstanceUID=f"1.2.{number}", SOPInstanceUID=f"1.2.3.{number}", Rows=8, Columns=8, BitsAllocated=8,
+            BitsStored=8, HighBit=7, PixelRepresentation=0, PixelData=values.tobytes(),
+        )  # fmt: skip
+        key = line.take(received(ds))
+        line.clean(found)
+        [after] = line.store.clean.study(key).objects
+        pixels = np.frombuffer(dcmread(BytesIO(after.read())).PixelData, np.uint8)
+        assert (after.recipe_sha256, int((pixels == 0).sum())) == (mine, masked + 1)
 
 
 def test_a_masked_object_replaces_the_received_one_in_spool_and_ledger(line: Line) -> None:

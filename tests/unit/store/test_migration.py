@@ -18,14 +18,16 @@ def test_a_version_1_ledger_learns_what_the_pixel_step_did(
     store.intake.record(clean_instance(), calling_ae="CT1", received_at=1.0)
     with store.database.write() as connection:  # back to what version 1 was
         connection.execute(text("ALTER TABLE instance DROP COLUMN pixel_work"))
+        connection.execute(text("ALTER TABLE study DROP COLUMN trial"))
         connection.execute(tables.schema_version.delete().where(tables.schema_version.c.version > 1))
     store.database.close()
     database = Database(store.database.path)
     assert database.migrate() == len(MIGRATIONS)
     with database.read() as connection:
         row = connection.execute(select(tables.instance)).one()
+        trial = connection.execute(select(tables.study.c.trial)).scalar()
         versions = connection.execute(select(tables.schema_version.c.version)).scalars().all()
-    assert (row.pixel_work, row.pixel_risk, row.kept) == ("unlooked", "", True)
+    assert (row.pixel_work, row.pixel_risk, row.kept, trial) == ("unlooked", "", True, "")
     assert sorted(versions) == list(range(1, len(MIGRATIONS) + 1))
     assert database.path.with_name(database.path.name + ".schema1").exists()
     assert database.migrate() == len(MIGRATIONS)
