@@ -101,15 +101,18 @@ def dry_run(
     profile: deid_folder.Profile = None,
     key_file: deid_folder.KeyFile = None,
     variables: deid_folder.Variables = None,
+    may_leave: deid_folder.MayLeave = None,
+    deface: deid_folder.Deface = False,
     json: Json = False,
 ) -> None:
     """What a recipe would do to a folder, attribute by attribute, without writing anything and without a value.
 
-    Exit code 1 if anything would be held back.
+    Pixels are judged too, as `deid apply` would. Exit code 1 if anything would be held back.
     """
     call: Invocation = ctx.obj
     engine = deid_folder.engine_of(call, recipe, profile, key_file, variables)
-    seen = deid_folder.surveyed(directory, engine, quiet=json or call.json)
+    tools = deid_folder.tools_for(engine, may_leave, deface)
+    seen = deid_folder.surveyed(directory, engine, tools, quiet=json or call.json)
     rows = [(a.name, a.kind, a.basic, *(counts[action] or "" for action in _ACTIONS)) for a, counts in seen.rows()]
     data = {
         "recipe": engine.recipe_id.sha256,
@@ -117,6 +120,7 @@ def dry_run(
         "clean": seen.clean,
         "quarantined": [{"file": one.file, "code": one.code, "reason": one.reason} for one in seen.held],
         "pixel_risk": seen.risks,
+        "pixels": seen.pixels,
         "attributes": [{"name": a.name, "class": a.kind, "basic": a.basic, **counts} for a, counts in seen.rows()],
     }
 
@@ -124,6 +128,8 @@ def dry_run(
         table(("attribute", "class", "E.1-1", *_ACTIONS), rows)
         if seen.held:
             table(("file", "code", "reason"), [(one.file, one.code, one.reason) for one in seen.held])
+        for done, count in seen.pixels.items():
+            say(f"{count} × pixels {done}")
         say(f"{seen.clean} of {seen.files} would be clean, {len(seen.held)} held back; nothing was written")
 
     emit(data, json=json or call.json, human=human)

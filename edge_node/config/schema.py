@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
@@ -211,6 +211,20 @@ class DeidRule(Section):
     variables: Variables = Field(default={}, description="What var:NAME stands for, on top of those of [deid].")
 
 
+PixelRisk = Literal[
+    "ultrasound",
+    "secondary-capture",
+    "screen-save",
+    "burned-in-annotation",
+    "other-class",
+    "embedded-overlay",
+    "colour-rendering",
+    "derived-image",
+    "image-type-missing",
+]
+PIXEL_RISKS: tuple[str, ...] = get_args(PixelRisk)
+
+
 class Deid(Section):
     """De-identification on entry."""
 
@@ -226,19 +240,7 @@ class Deid(Section):
     vendor_boxes: bool = Field(
         default=True, description="Black out where vendors burn identity in, as the filters of the deid package say."
     )
-    pixels_may_leave: list[
-        Literal[
-            "ultrasound",
-            "secondary-capture",
-            "screen-save",
-            "burned-in-annotation",
-            "other-class",
-            "embedded-overlay",
-            "colour-rendering",
-            "derived-image",
-            "image-type-missing",
-        ]
-    ] = Field(
+    pixels_may_leave: list[PixelRisk] = Field(
         default=[],
         description="Risky images of these kinds may leave once masked and looked at again; others wait for a human.",
     )

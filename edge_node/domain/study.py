@@ -179,6 +179,21 @@ class CleanObject:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """What the pixel step made of one object.
+
+    `pixel_risk` is "" when it may leave; `pixel_work` says what was done; `part10` holds the new bytes in
+    `transfer_syntax`, None when the object stays as it is.
+    """
+
+    was: CleanObject
+    pixel_risk: str
+    pixel_work: str
+    part10: bytes | None = field(default=None, repr=False)
+    transfer_syntax: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CleanStudy:
     """A settled study as compute sees it: pseudonymous throughout."""
 
