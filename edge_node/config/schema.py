@@ -94,6 +94,10 @@ class Receive(Section):
     ae_title: AeTitle = Field(default="EDGENODE", description="Our AE title.")
     host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104  a DICOM destination must be reachable
     port: Port = Field(default=11112, description="TCP port to listen on.")
+    plain: bool = Field(
+        default=True,
+        description="Take unencrypted DICOM on `port`; switch it off when every sender speaks TLS ([tls]).",
+    )
     require_called_ae_title: bool = Field(
         default=True, description="Reject associations that call neither this AE title nor one that a deid rule names."
     )
@@ -124,6 +128,56 @@ class Receive(Section):
         for item in value:
             ip_network(item, strict=False)
         return value
+
+
+class Tls(Section):
+    """DICOM over TLS 1.2 and later (PS3.15 B.12, BCP 195), on a port of its own beside `receive.port`."""
+
+    port: Port = Field(default=0, description="TCP port for DICOM over TLS (2762 is the registered one); 0: off.")
+    cert: Path | None = Field(default=None, description="Our certificate, its chain behind it (PEM).")
+    key: Path | None = Field(default=None, description="Key of the certificate (PEM, 0400, without a passphrase).")
+    client_ca: Path | None = Field(
+        default=None, description="CA of the senders' certificates (PEM); when set, a sender without one is refused."
+    )
+    allowed_clients: list[str] = Field(
+        default=[],
+        description="Senders' certificates that may connect: SHA-256 fingerprints or CN=name; empty: any of client_ca.",
+    )
+    handshake_s: float = Field(default=10, gt=0, description="A TLS handshake that takes longer is given up.")
+
+    @field_validator("allowed_clients")
+    @classmethod
+    def _clients(cls, value: list[str]) -> list[str]:
+        for item in value:
+            if not re.fullmatch(r"CN=.+|(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}", item):
+                raise ValueError("a client is CN=name or the SHA-256 fingerprint of its certificate (64 hex digits)")
+        return value
+
+
+class Inbox(Section):
+    """A watched folder: a file that lies still is taken in and removed."""
+
+    folder: Path | None = Field(default=None, description="The folder to watch; unset: none.")
+    still_s: float = Field(default=10, gt=0, description="Seconds without a change after which a file is whole.")
+
+
+class Stow(Section):
+    """STOW-RS (PS3.18 10.5), for a PACS that pushes by HTTP. Beyond loopback it needs TLS and a way to know senders."""
+
+    port: Port = Field(default=0, description="TCP port for POST …/studies; 0: off.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    cert: Path | None = Field(default=None, description="Our certificate, its chain behind it (PEM); unset: no TLS.")
+    key: Path | None = Field(default=None, description="Key of the certificate (PEM, 0400, without a passphrase).")
+    client_ca: Path | None = Field(default=None, description="CA of the senders' certificates; when set, all need one.")
+    user: str = Field(default="", description="User that senders must name (HTTP basic authentication); empty: none.")
+    password_file: Path | None = Field(default=None, description="File (0400) with the password of `user`.")
+    token_file: Path | None = Field(
+        default=None, description="File (0400) with the bearer token that senders must show."
+    )
+    connections: int = Field(default=16, ge=1, le=48, description="Simultaneous connections; one more is answered 503.")
+    max_request_mb: int = Field(default=4096, ge=1, description="A larger request is answered 413.")
+    memory_mb: int = Field(default=512, ge=1, description="Memory for all objects on their way in; beyond it: 503.")
+    timeout_s: float = Field(default=60, gt=0, description="A sender silent for so long is cut off.")
 
 
 class Settle(Section):
@@ -293,6 +347,13 @@ class PeerEntry(Section):
     ae_title: AeTitle = Field(description="The peer's AE title.")
     host: str = Field(description="The peer's host name or address.")
     port: Port = Field(description="The peer's TCP port.")
+    tls: bool = Field(default=False, description="Speak TLS with the peer.")
+    tls_name: str = Field(default="", description="Name that the peer's certificate bears; empty: the host.")
+    ca_file: Path | None = Field(
+        default=None, description="CA that signed the peer's certificate; default: the system's."
+    )
+    client_cert: Path | None = Field(default=None, description="Our certificate for the peer (PEM), for mutual TLS.")
+    client_key: Path | None = Field(default=None, description="Key of `client_cert` (PEM, 0400, without a passphrase).")
 
 
 class Config(Section):
@@ -301,6 +362,9 @@ class Config(Section):
     node: Node = Node()
     storage: Storage = Storage()
     receive: Receive = Receive()
+    tls: Tls = Tls()
+    inbox: Inbox = Inbox()
+    stow: Stow = Stow()
     settle: Settle = Settle()
     deid: Deid = Deid()
     triage: Triage = Triage()

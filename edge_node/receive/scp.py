@@ -34,6 +34,7 @@ from edge_node.store.receipt import Receipt
 log = structlog.get_logger()
 
 LISTEN_BACKLOG = 256
+LOOPBACK = "127.0.0.1"
 MOST_STRANGERS = 64  # connections that have not asked for an association yet; one more ends the oldest
 LONGEST_TICK_S = 1.0
 # pynetdicom logs identifiers of queries by default; they are PHI.
@@ -155,13 +156,29 @@ class StorageSCP:
         entity.dimse_timeout = self._config.network_timeout_s
         entity.add_supported_context(Verification)
         self._server = entity.make_server(
-            (self._config.host, self._config.port),
+            (self._config.host, self._config.port) if self._config.plain else (LOOPBACK, 0),
             ae_title=self._config.ae_title,
             server_class=_Server,
             request_handler=_Handler,
         )
         self._server.desk = self
+        if not self._config.plain:
+            self._server.server_close()  # pynetdicom's server cannot be made without its socket
+            return
         threading.Thread(target=self._server.serve_forever, name="scp", daemon=True).start()
+
+    def adopt(self, connection: Any, address: Any) -> None:
+        """Serve a connection that another door (TLS) accepted and admitted."""
+        assert self._server is not None
+        self._server.process_request(connection, address)
+
+    def admits_address(self, address: str) -> bool:
+        """Whether a host may connect at all."""
+        return self._admission.admits_address(address)
+
+    def turn_away(self, reason: str) -> None:
+        """Count a caller that another door refused before it could say who it is."""
+        self._tell("", reason)
 
     def stop(self, drain_s: float) -> bool:
         """Take no new associations, let instances under way finish for up to `drain_s` seconds, then close.
@@ -174,7 +191,7 @@ class StorageSCP:
             while self._busy and time.monotonic() < deadline:
                 self._idle.wait(deadline - time.monotonic())
             finished = not self._busy
-        if self._server is not None:
+        if self._server is not None and self._config.plain:
             self._server.shutdown()
         with self._lock:
             left = list(self._open)

@@ -7,6 +7,7 @@ length it is told. This one blocks in the kernel, wakes once a second for the ti
 from __future__ import annotations
 
 import socket
+import ssl
 import struct
 import time
 from typing import Any
@@ -40,7 +41,8 @@ class Wire(AssociationSocket):  # type: ignore[misc]  # pynetdicom has no types
         self._start = self._end = 0
         self.last_byte = time.monotonic()
         whole, part = divmod(tick_s, 1)
-        connection.settimeout(None)
+        # OpenSSL would read on after the kernel's time-out; Python's own ends its calls
+        connection.settimeout(tick_s if isinstance(connection, ssl.SSLSocket) else None)
         interval = struct.pack("ll", int(whole), int(part * 1_000_000))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
@@ -53,7 +55,7 @@ class Wire(AssociationSocket):  # type: ignore[misc]  # pynetdicom has no types
             if _ARM is not None:
                 self._connection.setsockopt(socket.IPPROTO_TCP, _ARM, 1)
             count = self._connection.recv_into(view)
-        except BlockingIOError:
+        except (BlockingIOError, TimeoutError):
             return 0
         except OSError:
             raise Closed from None
@@ -118,7 +120,7 @@ class Wire(AssociationSocket):  # type: ignore[misc]  # pynetdicom has no types
         while view:
             try:
                 view = view[self._connection.send(view) :]
-            except BlockingIOError:
+            except (BlockingIOError, TimeoutError):
                 if time.monotonic() > deadline:
                     self.hang_up()
                     break

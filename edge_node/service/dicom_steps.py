@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from edge_node import __version__, pipeline
 from edge_node.config.schema import Config
 from edge_node.config.secrets import RoleKeys
+from edge_node.config.tls import peer_of
 from edge_node.deid import key_id_of
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.worklist import Peer
@@ -31,7 +32,7 @@ def site_of(config: Config) -> Site:
 
     def peer(name: str) -> Peer | None:
         entry = config.peers.get(name)
-        return Peer(entry.ae_title, entry.host, entry.port) if entry else None
+        return peer_of(entry) if entry else None
 
     options = config.worklist
     return Site(

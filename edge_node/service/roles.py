@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -62,7 +62,10 @@ def run_role(role: Role, config: Config) -> int:
 
 
 def _dicom(config: Config) -> int:
+    from edge_node.receive.local import LocalDoor
     from edge_node.receive.scp import StorageSCP
+    from edge_node.receive.tls import TlsListener
+    from edge_node.service import doors as other_doors
 
     more_handles()
     node = open_node(config, Role.DICOM)
@@ -84,25 +87,52 @@ def _dicom(config: Config) -> int:
         low=low or reserve * 3 // 2,
         further_ae_titles=called_ae_titles(config),
     )
-    try:
+    local = LocalDoor(
+        config.node.data_dir,
+        pool.accept,
+        has_room=lambda: free_bytes(folder) > reserve,
+        largest=config.receive.max_object_mb * 1_000_000,
+        tell=lambda about, facts: life.tell(**{about: facts}) if facts else None,
+    )
+    host, doors = config.receive.host, contextlib.ExitStack()
+    with _listening("[receive] host and port", host, config.receive.port):
         scp.start()
-    except OSError as error:
-        raise Stop(
-            "receive.cannot-listen",
-            f"[receive] host and port: cannot listen on {config.receive.host}:{config.receive.port}: "
-            f"{os.strerror(error.errno or 0)}",
-            hint="another process uses the port, or the address is not ours: `edge-node doctor`",
-            exit_code=69,
-        ) from None
+    if config.receive.plain:
+        life.tell(port=scp.port)
+    if config.tls.port:
+        tls = TlsListener(host, config.tls, scp.adopt, admits_address=scp.admits_address, refused=scp.turn_away)
+        with _listening("[receive] host and [tls] port", host, config.tls.port):
+            tls.start()
+        doors.callback(tls.stop)
+        life.tell(tls_port=tls.port)
+    local.start()  # behind the ports: a second receiver would have been stopped there
+    doors.callback(local.stop, DRAIN_S)
     life.thread("write-back", lambda stop: _keep("write-back", "worklist", _write_back, config, stop))
-    life.tell(port=scp.port, ae_title=config.receive.ae_title, workers=count)
+    if other_doors.wanted(config):
+        life.thread("doors", lambda stop: _keep("doors", "receive", other_doors.serve, config, stop))
+    life.tell(ae_title=config.receive.ae_title, workers=count)
 
     def drain() -> None:
+        doors.close()
         scp.stop(DRAIN_S)
         pool.close()
 
     tell = Job("refused", HEARTBEAT_S, lambda: life.tell(refused=scp.refused.rows()))
     return life.live([tell], drain=drain)
+
+
+@contextlib.contextmanager
+def _listening(options: str, host: str, port: int) -> Iterator[None]:
+    """Turn the OSError of a listener's start into the Stop that names the options to change."""
+    try:
+        yield
+    except OSError as error:
+        raise Stop(
+            "receive.cannot-listen",
+            f"{options}: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}",
+            hint="another process uses the port, or the address is not ours: `edge-node doctor`",
+            exit_code=69,
+        ) from None
 
 
 def make_intake(config: Config) -> AcceptAll:
