@@ -38,6 +38,8 @@ _MUTE = frozenset(["AT", "FD", "FL", "OD", "OF", "OL", "OV", "SL", "SQ", "SS", "
 _LONGEST = 10_240  # bytes of a value that can name somebody
 _WORD = re.compile(r"[^\W_]+")
 _IDEOGRAPHS = re.compile(r"[\u3005\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
+# Parts of a name as sent: what one escape sequence begins and the next ends, or what no divider is in.
+_SENT = re.compile(rb"\x1b\$\(?[@bd].*?(?=\x1b\([bj])|(\x1b\$\)[a-z]|\x1b-[a-z])?([^\^=\\ \x1b]+)", re.DOTALL)
 _NO_DIGIT = re.compile(r"\D")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _NO_ONE = frozenset(
@@ -127,6 +129,19 @@ def needles(was: Testimony, kept: frozenset[int]) -> dict[str, Needle]:
         if text in found and found[text].day:
             del found[text]
     return found
+
+
+def names_as_sent(was: Testimony, kept: frozenset[int]) -> set[bytes]:
+    """Parts of names that are not in ASCII, byte for byte but for the case: in binary values and in text of another
+    character set they stand as they were sent, with escape sequences or without."""
+    found: set[bytes] = set()
+    for place in was.of(vr for vr in was.places if vr not in _MUTE):
+        if vr_of(place[0]) == "PN" and place[0] not in kept and place[2] - place[1] <= _LONGEST:
+            value = was.value(place)
+            if b"\x1b" in value or not value.isascii():
+                for part in _SENT.finditer(value.lower()):
+                    found.add(part[2] or part[0])
+    return {part for part in found if len(part) >= 5 or (len(part) >= 4 and min(part) >= 0x80)}
 
 
 @lru_cache(256)  # the same in all instances of a series

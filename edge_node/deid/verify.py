@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import numpy as np
 
-from edge_node.deid.needles import Needle, fold, name_of, needles, squeezed
+from edge_node.deid.needles import Needle, fold, name_of, names_as_sent, needles, squeezed
 from edge_node.deid.witness import Place, Testimony, Unreadable, vr_of, witness, witness_file
 from edge_node.domain.errors import Quarantine
 
@@ -235,8 +235,9 @@ class _Said:
             texts += [(vr, p) for vr, p in odd if _NO_NUMBER.search(data[p[1] : p[2]].decode("latin-1"))]
         raw = b"\n".join([data[start:stop] for _, (_, start, stop, _) in texts])
         if raw.isascii() and b"\x1b" not in raw:
-            self.text = raw.decode("ascii").lower()
+            self.text, self.raw = raw.decode("ascii").lower(), b""
         else:
+            self.raw = raw.lower()
             self.text = fold("\n".join([told.text(place) for _, place in texts]))
         self._texts = texts
         # No needle that is looked for in binary values is shorter than five bytes.
@@ -337,6 +338,8 @@ def _identifiers(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
             _residual("deid.residual-identifier", needle.attribute, 0)
         if number and needle.bare and not needle.day:
             _find_number(needle, said)
+    if any(part in said.binary or part in said.raw for part in names_as_sent(was, kept)):
+        _residual("deid.residual-identifier", "A person's name", 0)
 
 
 def _find_bare(needle: Needle, said: _Said) -> None:

@@ -222,6 +222,14 @@ def test_what_stands_in_binary_values_is_found(value: bytes) -> None:
     assert verdict(source, lambda ds: ds.add_new(0x00282000, "OB", value)).startswith("residual-")
 
 
+def test_a_name_in_binary_values_is_found_as_it_was_sent() -> None:
+    source = ct(SpecificCharacterSet=["", "ISO 2022 IR 87"], PatientName="A^B=山田^太郎")
+    raw = "山田".encode("iso2022_jp").replace(b"\x1b(B", b"")
+    assert raw.startswith(b"\x1b$B")
+    for vr, tag in (("OB", 0x00282000), ("OW", 0x00281201)):
+        assert verdict(source, lambda ds, tag=tag, vr=vr: ds.add_new(tag, vr, b"x" + raw)) == "residual-identifier"
+
+
 def test_short_words_in_binary_values_are_chance() -> None:
     assert verdict(ct(PatientName="Quin^Kim"), lambda ds: ds.add_new(0x00282000, "OB", b"xx quin kim ")) == "passed"
 

@@ -218,7 +218,7 @@ class Oracle:
         if vr in BULK:
             return "keep" if tag in MEANS else "remove"
         if vr in (*NUMBERS, "AT"):
-            return "keep"
+            return "whole numbers"
         if known in ("PN", "AE", "UR", "AS"):
             return "remove"
         if known == "UI":
@@ -257,6 +257,9 @@ class Oracle:
             return "\\".join(shift(part, self.days) for part in plain.split("\\")).encode()
         if how == "func:dummy":
             return DUMMY[vr].encode() if vr in DUMMY else None
+        if how == "whole numbers":
+            width = 8 if vr in ("FD", "UV", "SV") else 2 if vr in ("US", "SS") else 4
+            return value if len(value) % width == 0 else None
         if how == "uids only":
             return value if re.fullmatch(r"[0-9.\\ ]*", plain) else None
         if how == "numeric":
