@@ -29,6 +29,11 @@ def _base32(digest: bytes, length: int) -> str:
     return b32encode(digest[: -(-length // 8) * 5]).decode()[:length]
 
 
+def joined(*parts: str) -> str:
+    """Parts as one text from which they can be told: what divides them is marked where it is part of one."""
+    return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts)
+
+
 @lru_cache(64)
 def study_key_of(site_key: bytes, study_instance_uid: str) -> str:
     """The node's name for a study: 12 base32 characters, keyed hash of the original Study Instance UID."""
@@ -42,7 +47,7 @@ def patient_key(site_key: bytes, patient_id: str, issuer: str = "") -> str:
     Spaces around ID and issuer do not matter, case does.
     """
     patient_id = patient_id.strip(" \0")
-    return _base32(_digest(site_key, "patient-key", issuer.strip(" \0"), patient_id), 20) if patient_id else ""
+    return _base32(_digest(site_key, "patient-key", joined(issuer.strip(" \0"), patient_id)), 20) if patient_id else ""
 
 
 class Pseudonyms:
