@@ -367,12 +367,12 @@ def _find_number(needle: Needle, said: _Said) -> None:
                     _residual("deid.residual-identifier", needle.attribute, place[0])
                 if digits in part.strip(b" \0").split(b".")[1:] and part.count(b".") > 1:
                     _residual("deid.residual-identifier", needle.attribute, place[0])
-    if value < 1 << 53 and said.single_numbers:
-        for mark in "<>":
-            for kind in ("Q", "d") if value >> 32 else ("L", "Q", "d"):
-                tag = said.single_numbers.get(struct.pack(mark + kind, value))
-                if tag is not None:
-                    _residual("deid.residual-identifier", needle.attribute, tag)
+    kinds = [kind for kind, bits in (("f", 24), ("L", 32), ("d", 53), ("Q", 64)) if not value >> bits]
+    for mark in "<>" if said.single_numbers else "":
+        for kind in kinds:
+            tag = said.single_numbers.get(struct.pack(mark + kind, value))
+            if tag is not None:
+                _residual("deid.residual-identifier", needle.attribute, tag)
 
 
 def _find(needle: Needle, said: _Said) -> None:
