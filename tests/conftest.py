@@ -1,4 +1,4 @@
-"""How hard the generated tests try: `--hypothesis-profile=deep` tries a hundred times as often."""
+"""How hard the generated tests try: `--hypothesis-profile=deep` tries forty times as often."""
 
 from __future__ import annotations
 

@@ -201,6 +201,15 @@ def test_the_birth_date_is_found_in_every_way_people_write_it(text: str) -> None
     assert verdict(ct(), put("ImageComments", f"born {text}.")) == "residual-identifier"
 
 
+@pytest.mark.parametrize("said", ["19501231", "1950.12.31", "1950-12-31"])
+@pytest.mark.parametrize("text", ["31 DEC 1950", "1950/12/31", "12-31-1950", "31121950"])
+def test_the_birth_date_is_found_however_it_was_sent(said: str, text: str) -> None:
+    with config.disable_value_validation():
+        source = ct(PatientBirthDate=said)
+    assert verdict(source, put("ImageComments", text)) == "residual-identifier"
+    assert verdict(source, put("ImageComments", f"7{text}7".replace("DEC", "NOV"))) == "passed"
+
+
 @pytest.mark.parametrize("text", ["20240229", "on 2024-02-29", "29.02.2024", "02/29/2024"])
 def test_the_day_of_the_study_is_found_in_text_unless_the_recipe_keeps_it(text: str) -> None:
     assert verdict(ct(), put("ImageComments", text)) == "residual-date"
