@@ -40,6 +40,7 @@ _CLASS_UIDS = frozenset([
 _TEXT = frozenset({"LO", "SH", "ST", "LT", "UT", "UC"})
 _STRINGS = _TEXT | {"AE", "AS", "CS", "DA", "DS", "DT", "IS", "PN", "TM", "UI", "UR"}
 _NUMBERS = frozenset({"US", "SS", "UL", "SL", "UV", "SV", "FL", "FD"})
+_WIDTHS = {"US": 2, "SS": 2, "UL": 4, "SL": 4, "FL": 4, "AT": 4, "UV": 8, "SV": 8, "FD": 8}
 _BINARY = frozenset({"OB", "OW", "OF", "OD", "OL", "OV"})
 _WORD = re.compile(r"[^\W_]+")
 _UIDS = re.compile(rb"[0-9.\\\0 ]*")
@@ -125,8 +126,8 @@ def default_action(tag: int, vr: str) -> str | Function:
         return "descend"
     if vr in _BINARY:
         return _keep if tag in _BULK else "remove"
-    if vr in _NUMBERS or vr == "AT":
-        return _keep
+    if vr in _WIDTHS:
+        return _whole_numbers
     if known in ("PN", "AE", "UR", "AS"):
         return "remove"
     if known == "UI":
@@ -150,6 +151,12 @@ def basic_action(basic: str, vr: str, date: bool) -> str | Function:
 def _keep(element: Element, scene: Scene) -> bytes | None:
     del scene
     return element.value
+
+
+def _whole_numbers(element: Element, scene: Scene) -> bytes | None:
+    """What is not as long as numbers are is something else."""
+    del scene
+    return element.value if len(element.value) % _WIDTHS[element.vr] == 0 else None
 
 
 def _keep_uid(element: Element, scene: Scene) -> bytes | None:

@@ -33,6 +33,11 @@ def _base32(digest: bytes, length: int) -> str:
     return b32encode(digest[: -(-length // 8) * 5]).decode()[:length]
 
 
+def joined(*parts: str) -> str:
+    """Parts as one text from which they can be told: what divides them is marked where it is part of one."""
+    return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts)
+
+
 @lru_cache(64)
 def study_key_of(site_key: bytes, study_instance_uid: str) -> str:
     """The node's name for a study: 12 base32 characters, keyed hash of the original Study Instance UID."""
@@ -46,7 +51,7 @@ def patient_key(site_key: bytes, patient_id: str, issuer: str = "") -> str:
     Spaces around ID and issuer do not matter, case does.
     """
     patient_id = patient_id.strip(" \0")
-    return _base32(_digest(site_key, "patient-key", issuer.strip(" \0"), patient_id), 20) if patient_id else ""
+    return _base32(_digest(site_key, "patient-key", joined(issuer.strip(" \0"), patient_id)), 20) if patient_id else ""
 
 
 def key_id_of(site_key: bytes) -> str:
@@ -57,7 +62,7 @@ def key_id_of(site_key: bytes) -> str:
 def patient_of(issuer: str, patient_id: str, study_instance_uid: str) -> str:
     """What pseudonyms and the date shift of a patient hang on: issuer and ID, or the study when there is no ID."""
     patient_id = patient_id.strip()
-    return "|".join(("id", issuer.strip(), patient_id)) if patient_id else "study|" + study_instance_uid
+    return joined("id", issuer.strip(), patient_id) if patient_id else "study|" + study_instance_uid
 
 
 class Pseudonyms:
@@ -101,7 +106,8 @@ class Pseudonyms:
     def patient(self, issuer: str, patient_id: str, study_instance_uid: str) -> str:
         """The patient's pseudonymous ID; without a Patient ID, one for the study."""
         issuer, patient_id = issuer.strip(), patient_id.strip()
-        return self.identifier("patient", issuer, patient_id or patient_of(issuer, "", study_instance_uid))
+        named = joined(patient_id) or patient_of(issuer, "", study_instance_uid)
+        return self.identifier("patient", joined(issuer), named)
 
     def digest(self, *parts: bytes) -> str:
         """Keyed hash (hex) of bytes, whatever the label: recognises a resent object without remembering it."""

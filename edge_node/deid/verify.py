@@ -1,8 +1,8 @@
 """The independent check before anything is kept: does the clean object still say who it was?
 
 Shares no code with the plan: it reads both objects with a reader of its own (`witness`), collects by its own list what
-identifies in the object as received, and looks for it in everything but the pixels of the object as made. A hit means
-Quarantine, and the message names the attribute that came through, never its value.
+identifies in the object as received (`needles`), and looks for it in everything but the pixels of the object as made.
+A hit means Quarantine, and the message names the attribute that came through, never its value.
 """
 
 from __future__ import annotations
@@ -11,59 +11,33 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import NoReturn
 
 import numpy as np
-from pydicom._dicom_dict import DicomDictionary
-from pydicom.datadict import keyword_for_tag
 
+from edge_node.deid.needles import Needle, fold, name_of, names_as_sent, needles, squeezed
 from edge_node.deid.witness import Place, Testimony, Unreadable, vr_of, witness, witness_file
 from edge_node.domain.errors import Quarantine
 
 _PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
-# Values that name one person, order or device: the whole value must be gone.
-# fmt: off
-_IDS = frozenset([
-    0x00080050, 0x00100020, 0x00101000, 0x00101001, 0x00101090, 0x00181000, 0x00200010, 0x00321032, 0x00380010,
-    0x00380060, 0x00400009, 0x00400253, 0x00401001, 0x00402016, 0x00402017, 0x00102154, 0x00102155, 0x00080094,
-    0x00100050, 0x00081010, 0x00400242, 0x00080080, 0x00081070, 0x0008009C, 0x00321031,
-])
-# fmt: on
-# Places and circumstances: only values that are more than one plain word, or a clinic's word would stop its studies.
-# fmt: off
-_PLACES = frozenset([
-    0x00080081, 0x00081040, 0x00080092, 0x00100021, 0x00101040, 0x00101080, 0x00102150, 0x00102152, 0x00102180,
-    0x001021F0, 0x00104000, 0x00321033, 0x00380300, 0x00380400, 0x00400241, 0x00400243,
-])
-# fmt: on
-_BIRTH_DATE = 0x00100030
 # UIDs that name a kind of thing, and what the node itself has written.
 _CLASS_UIDS = frozenset(
     [0x00080016, 0x0008001A, 0x0008001B, 0x00080062, 0x00081150, 0x0008115A, 0x00080117, 0x00080118, 0x0008010C]
 )
 _OURS = frozenset([0x00120062, 0x00120063, 0x00120064, 0x00280303])
+_META = frozenset([0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013])
 _MACHINE = frozenset([0x00080070, 0x00081090, 0x00181020])  # manufacturer, model, software
 _SAYS_TEXT = frozenset(["AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"])
 _SAYS_NUMBERS = ("DA", "DS", "DT", "IS", "TM", "UI")
 _STRINGS = _SAYS_TEXT.union(_SAYS_NUMBERS)
-_TELLING = frozenset([_BIRTH_DATE, *_IDS, *_PLACES, *(tag for tag in DicomDictionary if vr_of(tag) == "PN")])
-# Values of these are not read as text, whatever stands under their tags.
-_MUTE = frozenset(["AT", "FD", "FL", "OD", "OF", "OL", "OV", "SL", "SQ", "SS", "SV", "UL", "US", "UV"])
 _BULK = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
 _MANY = 64  # UIDs to look for one by one
-_WORD = re.compile(r"[^\W_]+")
-_NO_DIGIT = re.compile(r"\D")
 _UID = re.compile(r"\d+(?:\.\d+)+")
-_NO_ONE = frozenset(
-    re.findall(
-        r"\S+",
-        """
-    anonymized anonymous anonymised anon none unknown nobody removed hidden test demo noname null
-    """,
-    )
-)
+_RAW_UID = re.compile(rb"\d+(?:\.\d+)+")
+_NO_NUMBER = re.compile(r"[^0-9.+\-eE: \\\0\n]")  # in no date, time, number or UID
+_PRINTABLE = re.compile(rb"[\t\n\f\r\x1b -~\x80-\xff]+\0?")
+_NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
 # Names of people that are also words of the trade; found in coded terms or the maker's name they mean the trade.
 _TRADE = frozenset(
     re.findall(
@@ -79,14 +53,6 @@ _TRADE = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Needle:
-    attribute: str
-    text: str  # lower case
-    anywhere: bool  # also inside a longer word
-    person: bool
-
-
 def verify(
     source: bytes,
     transfer_syntax: str,
@@ -97,19 +63,20 @@ def verify(
     """Compare an object as received (data set without Part 10 header) with the clean Part 10 object.
 
     `kept` are attributes that the recipe keeps on purpose, `kept_private` private ones as (group, creator, offset).
-    Raises Quarantine: ``deid.unverifiable`` (either cannot be
-    read), ``deid.residual-identifier``, ``deid.residual-date``, ``deid.residual-uid``, ``deid.residual-private``,
-    ``deid.pixel-data`` (the samples are not what was received).
+    Raises Quarantine: ``deid.unverifiable`` (either cannot be read), ``deid.residual-identifier``,
+    ``deid.residual-date``, ``deid.residual-uid``, ``deid.residual-private``, ``deid.pixel-data`` (the samples are not
+    what was received).
     """
     implicit, big = transfer_syntax == "1.2.840.10008.1.2", transfer_syntax == "1.2.840.10008.1.2.2"
     try:
         if transfer_syntax == "1.2.840.10008.1.2.1.99":
             source = zlib.decompress(source, -zlib.MAX_WBITS)
             end = 144 + int.from_bytes(part10[140:144], "little")
-            part10 = part10[:end] + zlib.decompress(part10[end:], -zlib.MAX_WBITS)
+            part10 = part10[:end] + _inflated(part10[end:])
         was = witness(source, implicit=implicit, big=big)
         now = witness_file(part10, implicit=implicit, big=big)
-        _same_pixels(was, now, big)
+        native = transfer_syntax in _NATIVE
+        _same_pixels(was, now, big, native)
     except (Unreadable, ValueError, struct.error, zlib.error, RecursionError):
         raise Quarantine(
             "deid.unverifiable",
@@ -118,22 +85,22 @@ def verify(
         ) from None
     _structure(now, kept_private)
     _dates(was, now, kept)
-    said = _Said(now)
+    said = _Said(now, native)
     _uids(was, said, kept)
     _identifiers(was, said, kept)
 
 
-@cache
-def _name_of(tag: int) -> str:
-    return str(keyword_for_tag(tag))
-
-
-def _keyword(tag: int) -> str:
-    return _name_of(tag) if not tag >> 16 & 1 else ""
+def _inflated(data: bytes) -> bytes:
+    """The deflated data set, behind which nothing may stand but one byte that makes its length even."""
+    engine = zlib.decompressobj(-zlib.MAX_WBITS)
+    plain = engine.decompress(data)
+    if not engine.eof or engine.unused_data not in (b"", b"\0"):
+        raise Unreadable
+    return plain
 
 
 def _residual(code: str, attribute: str, where: int) -> NoReturn:
-    place = _keyword(where) or (f"({where >> 16:04X},{where & 0xFFFF:04X})" if where else "a binary value")
+    place = name_of(where) or f"({where >> 16:04X},{where & 0xFFFF:04X})" if where else "a binary value"
     raise Quarantine(
         code, f"{attribute} of the received object is still in {place} of the clean one", hint="edge-node deid lint"
     )
@@ -153,7 +120,7 @@ def _sample_bytes(told: Testimony, big: bool) -> int:
     samples = number(0x00280002, 1)
     if samples == 3 and top.get(0x00280004, b"").strip(b" \0") == b"YBR_FULL_422":
         samples = 2
-    return number(0x00280010, 0) * number(0x00280011, 0) * samples * frames * number(0x00280100, 0) // 8
+    return -(-number(0x00280010, 0) * number(0x00280011, 0) * samples * frames * number(0x00280100, 0) // 8)
 
 
 def _pixels(told: Testimony) -> dict[int, Place]:
@@ -161,15 +128,18 @@ def _pixels(told: Testimony) -> dict[int, Place]:
     return {place[0]: place for place in told.of(_BULK) if place[0] in _PIXELS and not place[3]}
 
 
-def _same_pixels(was: Testimony, now: Testimony, big: bool) -> None:
+def _same_pixels(was: Testimony, now: Testimony, big: bool, native: bool) -> None:
     old, new = _pixels(was), _pixels(now)
     if old.keys() != new.keys():
         raise Quarantine("deid.pixel-data", "pixel data was lost or made", hint="edge-node study show")
     for tag, (_, first, end, _) in new.items():
         _, start, stop, _ = old[tag]
+        samples = _sample_bytes(now, big)
+        if native and samples and end - first > samples + 1:
+            raise Quarantine("deid.pixel-data", "something stands behind the pixels", hint="edge-node study show")
         if end - first == stop - start and was.data.startswith(memoryview(now.data)[first:end], start):
             continue
-        before, after, samples = was.value(old[tag]), now.value(new[tag]), _sample_bytes(now, big)
+        before, after = was.value(old[tag]), now.value(new[tag])
         # Trimmed at the end (padding), or a JPEG header without its comments: the samples must be the same.
         if samples and len(after) >= samples and before[:samples] == after[:samples] and len(after) <= samples + 1:
             continue
@@ -196,11 +166,20 @@ def _same_streams(before: bytes, after: bytes) -> bool:
         changed = new[: length - 1][old[: length - 1] != new[: length - 1]]
         return len(after) <= len(before) + 1 and bool((changed == ord(" ")).all()) and len(changed) <= 65536
     scans = re.compile(rb"\xff\xda.*?(?=\xff[\xc0-\xcf\xd8-\xfe])", re.DOTALL)
-    return [m.group() for m in scans.finditer(before)] == [m.group() for m in scans.finditer(after)]
+    old_scans, new_scans = scans.findall(before), scans.findall(after)
+    if not old_scans:  # no JPEG: nothing but padding may have gone
+        return before.rstrip(b"\0") == after.rstrip(b"\0")
+    return old_scans == new_scans
 
 
 def _structure(now: Testimony, kept_private: frozenset[tuple[int, str, int]]) -> None:
-    groups = {place[0] >> 16 for places in now.places.values() for place in places}
+    if now.data[:128].strip(b"\0"):
+        _residual("deid.residual-private", "the preamble", 0)
+    tags = {place[0] for places in now.places.values() for place in places}
+    for tag in tags:
+        if tag < 0x00030000 and tag not in _META:
+            _residual("deid.residual-private", "command or file meta information", tag)
+    groups = {tag >> 16 for tag in tags}
     if "UN" not in now.places and not any(group & 1 or group >> 8 in (0x50, 0x60) for group in groups):
         return
     creators = {
@@ -230,12 +209,14 @@ def _sent_as(told: Testimony, *kinds: str) -> list[Place]:
 
 
 def _dates(was: Testimony, now: Testimony, kept: frozenset[int]) -> None:
-    old = {(place[3], place[0]): was.value(place).strip(b" \0") for place in _sent_as(was, "DA", "DT")}
+    old = {(place[3], place[0]): was.value(place).split(b"\\") for place in _sent_as(was, "DA", "DT")}
     for place in now.of(("DA", "DT")):
         tag, around = place[0], place[3]
-        value = now.value(place).strip(b" \0")
-        if len(value) >= 8 and tag not in kept and old.get((around, tag)) == value:
-            _residual("deid.residual-date", _keyword(tag), tag)
+        if tag in kept or (around, tag) not in old:
+            continue
+        for before, after in zip(old[around, tag], now.value(place).split(b"\\"), strict=False):
+            if len(after.strip(b" \0")) >= 8 and before.strip(b" \0") == after.strip(b" \0"):
+                _residual("deid.residual-date", name_of(tag), tag)
 
 
 class _Said:
@@ -244,37 +225,66 @@ class _Said:
     The pieces leave out what the node itself has written about its method.
     """
 
-    def __init__(self, told: Testimony) -> None:
+    def __init__(self, told: Testimony, native: bool) -> None:
         self.told = told
         data, places = told.data, told.places
-        texts = [place for vr in places if vr in _SAYS_TEXT for place in places[vr]]
-        raw = b"\n".join([data[start:stop] for _, start, stop, _ in texts])
-        if raw.isascii() and b"\x1b" not in raw:
-            self.text = raw.decode("ascii").lower()
-        else:
-            self.text = "\n".join(map(told.text, texts)).lower()
+        texts = [(vr, place) for vr in places if vr in _SAYS_TEXT for place in places[vr]]
+        # private elements of implicit VR: of a kind that nobody told us
+        texts += [(vr, p) for vr in ("private",) for p in places.get(vr, ()) if _PRINTABLE.fullmatch(data, p[1], p[2])]
         numbers = [data[start:stop] for vr in _SAYS_NUMBERS for _, start, stop, _ in places.get(vr, ())]
         self.numbers = b"\n".join(numbers).decode("latin-1")
-        # No needle that is looked for in binary values is shorter than six bytes.
+        if _NO_NUMBER.search(self.numbers):
+            odd = [(vr, place) for vr in _SAYS_NUMBERS for place in places.get(vr, ())]
+            texts += [(vr, p) for vr, p in odd if _NO_NUMBER.search(data[p[1] : p[2]].decode("latin-1"))]
+        raw = b"\n".join([data[start:stop] for _, (_, start, stop, _) in texts])
+        if raw.isascii() and b"\x1b" not in raw:
+            self.text, self.raw = raw.decode("ascii").lower(), b""
+        else:
+            self.raw = raw.lower()
+            self.text = fold("\n".join([told.text(place) for _, place in texts]))
+        self._texts = texts
+        # No needle that is looked for in binary values is shorter than five bytes.
         binary = [
-            (start, stop)
+            data[start:stop]
             for vr in places
             if vr not in _STRINGS and vr != "SQ"
             for tag, start, stop, around in places[vr]
-            if stop - start >= 6 and (around or tag not in _PIXELS)
+            if stop - start >= 5 and (around or tag not in _PIXELS)
         ]
-        self.binary = b"\n".join([data[start:stop].lower() for start, stop in binary])
+        if not native:
+            for place in _pixels(told).values():
+                binary += _asides(told.value(place))
+        self.binary = b"\n".join(binary).lower()
 
     @cached_property
     def pieces(self) -> list[tuple[int, str, str]]:
-        """Tag, VR and lower-case text of every value that says text."""
-        places, text = self.told.places, self.told.text
+        """Tag, VR and folded text of every value that says text."""
         return [
-            (place[0], vr, text(place).lower())
-            for vr in _SAYS_TEXT
-            for place in places.get(vr, ())
+            (place[0], vr, fold(self.told.text(place)))
+            for vr, place in self._texts
             if place[0] not in _OURS and _OURS.isdisjoint(place[3])
         ]
+
+    @cached_property
+    def squeezed(self) -> str:
+        """All text without what people put between the digits of a number."""
+        return squeezed(self.text)
+
+    @cached_property
+    def single_numbers(self) -> dict[bytes, int]:
+        """Binary values of one number, and where they stand."""
+        kinds = ("UL", "SL", "UV", "SV", "FL", "FD")
+        return {self.told.value(place): place[0] for place in self.told.of(kinds) if place[2] - place[1] in (4, 8)}
+
+
+def _asides(encapsulated: bytes) -> Iterator[bytes]:
+    """Of each fragment what stands before its first scan or tile, and what stands behind its end."""
+    for fragment in _fragments(encapsulated) or ():
+        begins = [at for at in (fragment.find(b"\xff\xda"), fragment.find(b"\xff\x93")) if at >= 0]
+        yield fragment[: min(begins, default=0)]
+        ends = fragment.rfind(b"\xff\xd9")
+        if ends >= 0:
+            yield fragment[ends:]
 
 
 def _uids(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
@@ -293,80 +303,92 @@ def _uids(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
     for uid in spared:
         old.pop(uid, None)
     if len(old) > _MANY:
-        there = old.keys() & set(_UID.findall(said.text) + _UID.findall(said.numbers))
+        said_uids = _UID.findall(said.text) + _UID.findall(said.numbers)
+        there = {begin for uid in said_uids for begin in _beginnings(uid) if begin in old}
+        raw = old.keys() & {uid.decode() for uid in _RAW_UID.findall(said.binary)}
     else:
         there = {uid for uid in old if uid in said.numbers or uid in said.text}
+        raw = {uid for uid in old if uid.encode("latin-1") in said.binary} if said.binary else set()
+    for uid in raw:
+        if uid.count(".") > 3:
+            _residual("deid.residual-uid", name_of(old[uid]), 0)
     if not there:
         return
-    for vr in _STRINGS:
+    for vr in (*_STRINGS, "private"):
         for place in said.told.places.get(vr, ()):
-            for uid in _UID.findall(said.told.value(place).decode("latin-1")) if place[0] not in _CLASS_UIDS else ():
-                if uid in there and (vr == "UI" or uid.count(".") > 3):
-                    _residual("deid.residual-uid", _keyword(old[uid]), place[0])
+            for uid in _UID.findall(said.told.value(place).decode("latin-1")):
+                for begin in _beginnings(uid):
+                    if begin in there and ((vr == "UI" and begin == uid) or begin.count(".") > 3):
+                        _residual("deid.residual-uid", name_of(old[begin]), place[0])
 
 
-def _needles(was: Testimony, kept: frozenset[int]) -> dict[str, _Needle]:
-    found: dict[str, _Needle] = {}
-    for vr, places in was.places.items():
-        if vr in _MUTE:
-            continue
-        for place in places:
-            tag, start, stop, _ = place
-            if (vr == "PN" or tag in _TELLING) and tag not in kept and 0 < stop - start <= 10_240:
-                for needle in _needles_of(tag, vr == "PN" or vr_of(tag) == "PN", was.text(place).lower()):
-                    found.setdefault(needle.text, needle)
-    return found
-
-
-def _needles_of(tag: int, person: bool, value: str) -> Iterator[_Needle]:
-    """What to look for, of one value in lower case."""
-    name = _keyword(tag)
-    if person:
-        for part in _WORD.findall(value):
-            if len(part) >= 3 and part not in _NO_ONE and not (part.isdigit() and len(part) < 4):
-                yield _Needle(name, part, len(part) >= 5 and not part.isdigit(), True)
-    elif tag == _BIRTH_DATE:
-        digits = _NO_DIGIT.sub("", value)
-        if len(digits) == 8:
-            y, m, d = digits[:4], digits[4:6], digits[6:]
-            for form in (digits, f"{y}-{m}-{d}", f"{d}.{m}.{y}", f"{m}/{d}/{y}", f"{d}/{m}/{y}"):
-                yield _Needle(name, form, False, False)
-    else:
-        for part in value.split("\\"):
-            text = part.strip(" \0")
-            plain = tag in _PLACES and text.isalpha()
-            if len(text) < 3 or text in _NO_ONE or plain or (text.isdigit() and len(text) < 4):
-                continue
-            yield _Needle(name, text, len(text) >= 6 and not text.isdigit(), False)
+def _beginnings(uid: str) -> Iterator[str]:
+    """The UID itself, and what it may have been made from by adding to it."""
+    while uid:
+        yield uid
+        uid = uid.rpartition(".")[0]
 
 
 def _identifiers(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
-    for needle in _needles(was, kept).values():
+    for needle in needles(was, kept).values():
         number = needle.text.isdigit()
         if needle.text in said.text:
             _find(needle, said)
-        if said.binary and len(needle.text) >= 6 and not number and any(f in said.binary for f in _forms(needle.text)):
+        if needle.bare and needle.bare in said.squeezed:
+            _find_bare(needle, said)
+        telling = said.binary and not needle.day and (not number or len(needle.text) >= 7)
+        if telling and any(form in said.binary for form in needle.forms):
             _residual("deid.residual-identifier", needle.attribute, 0)
-        if number and len(needle.text) >= 7 and needle.text in said.numbers:
-            for place in said.told.of(("IS", "DS")):
-                if said.told.value(place).strip(b" \0") == needle.text.encode():
+        if number and needle.bare and not needle.day:
+            _find_number(needle, said)
+    if any(part in said.binary or part in said.raw for part in names_as_sent(was, kept)):
+        _residual("deid.residual-identifier", "A person's name", 0)
+
+
+def _find_bare(needle: Needle, said: _Said) -> None:
+    for tag, _, text in said.pieces:
+        bare = squeezed(text)
+        at = bare.find(needle.bare)
+        while at >= 0:
+            before, after = bare[:at].rstrip("0")[-1:], bare[at + len(needle.bare) :][:1]
+            if not needle.bare.isdigit() or not (before.isdigit() or after.isdigit()):
+                _residual("deid.residual-identifier", needle.attribute, tag)
+            at = bare.find(needle.bare, at + 1)
+
+
+def _find_number(needle: Needle, said: _Said) -> None:
+    """An identifier that is a number, as a number: a whole value, or a whole component of a UID."""
+    digits, value = needle.bare.encode(), int(needle.bare)
+    if needle.bare in said.numbers:
+        for place in said.told.of(("IS", "DS", "UI")):
+            for part in said.told.value(place).split(b"\\"):
+                whole, _, fraction = part.strip(b" \0").lstrip(b"+").partition(b".")
+                if whole.lstrip(b"0") == digits and not fraction.strip(b"0"):
                     _residual("deid.residual-identifier", needle.attribute, place[0])
+                if digits in part.strip(b" \0").split(b".")[1:] and part.count(b".") > 1:
+                    _residual("deid.residual-identifier", needle.attribute, place[0])
+    kinds = [kind for kind, bits in (("f", 24), ("L", 32), ("d", 53), ("Q", 64)) if not value >> bits]
+    for mark in "<>" if said.single_numbers else "":
+        for kind in kinds:
+            tag = said.single_numbers.get(struct.pack(mark + kind, value))
+            if tag is not None:
+                _residual("deid.residual-identifier", needle.attribute, tag)
 
 
-def _find(needle: _Needle, said: _Said) -> None:
+def _find(needle: Needle, said: _Said) -> None:
     if not needle.anywhere and not _alone(needle.text, said.text):
         return
     for tag, vr, text in said.pieces:
         if needle.text in text and _says(needle, tag, vr, text):
-            _residual("deid.residual-identifier", needle.attribute, tag)
+            _residual("deid.residual-date" if needle.day else "deid.residual-identifier", needle.attribute, tag)
 
 
-def _says(needle: _Needle, tag: int, vr: str, text: str) -> bool:
+def _says(needle: Needle, tag: int, vr: str, text: str) -> bool:
     if tag in _MACHINE and needle.attribute in ("StationName", "InstitutionName"):
         return False  # named after the machine or its maker
     if needle.person and needle.text in _TRADE and (vr == "CS" or tag in _MACHINE):
         return False
-    if needle.text.isdigit() and len(needle.text) < 6:
+    if needle.text.isdigit() and len(needle.text) < 5:
         return needle.text in [part.strip(" \0") for part in text.split("\\")]
     if needle.anywhere:
         return needle.text in text
@@ -385,11 +407,3 @@ def _alone(word: str, text: str) -> bool:
             return True
         at = text.find(word, at + 1)
     return False
-
-
-def _forms(text: str) -> tuple[bytes, ...]:
-    """A text as it may stand in binary values: UTF-8, UTF-16, bytes swapped in pairs."""
-    plain = text.encode("utf-8")
-    swapped = bytearray(plain + b" " * (len(plain) & 1))
-    swapped[::2], swapped[1::2] = swapped[1::2], swapped[::2]
-    return plain, text.encode("utf-16-le"), text.encode("utf-16-be"), bytes(swapped).strip()

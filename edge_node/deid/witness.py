@@ -5,6 +5,7 @@ Where the executor builds a tree to change, this notes what stands where, by kin
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from struct import Struct
 
@@ -16,6 +17,14 @@ _FOUR = {code: code.decode() for code in b"OB OW OF OD OL OV SQ UC UN UR UT SV U
 _TWO = {code: code.decode() for code in b"AE AS AT CS DA DS DT FL FD IS LO LT PN SH SL SS ST TM UI UL US".split()}
 _DEEPEST = 40
 _CHARACTER_SET = 0x00080005
+_ESCAPE = re.compile(rb"\x1b(\$?[()]?[@A-Z]|-[A-Z])")
+# Escape sequences (PS3.5 6.1.2.5, PS3.3 C.12.1.1.2): code pages, and what Python's codec switches to.
+_PAGES = {
+    b"-A": "latin-1", b"-B": "iso8859_2", b"-C": "iso8859_3", b"-D": "iso8859_4", b"-F": "iso8859_7",
+    b"-G": "iso8859_6", b"-H": "iso8859_8", b"-L": "iso8859_5", b"-M": "iso8859_9", b"-T": "tis_620",
+    b")I": "shift_jis", b"$)C": "euc_kr", b"$)A": "gb2312",
+}  # fmt: skip
+_SWITCHED = (b"$B", b"$@", b"$(D")
 _vrs: dict[int, str] = {}
 
 Around = tuple[int, ...]  # tag, item number, tag, … of the sequences around a value
@@ -50,7 +59,7 @@ class Testimony:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.places: dict[str, list[Place]] = {}
-        self._encodings: dict[Around, str] | None = None
+        self._encodings: dict[Around, list[str]] | None = None
 
     def of(self, kinds: Iterable[str]) -> Iterator[Place]:
         """Places of values of some VRs."""
@@ -65,19 +74,24 @@ class Testimony:
         value = self.value(place)
         if value.isascii() and b"\x1b" not in value:
             return value.decode("ascii")
-        try:
-            return value.decode(self._encoding(place[3]))
-        except (UnicodeDecodeError, LookupError):
-            return value.decode("latin-1")
+        encodings = self._declared(place[3])
+        if b"\x1b" in value:
+            return _switching(value, encodings[0])
+        for encoding in encodings:
+            try:
+                return value.decode(encoding)
+            except (UnicodeDecodeError, LookupError):
+                continue
+        return value.decode("latin-1")
 
-    def _encoding(self, around: Around) -> str:
-        """Python's name of the character set that the nearest level around names."""
+    def _declared(self, around: Around) -> list[str]:
+        """Python's names of the character sets that the nearest level around names; never empty."""
         if self._encodings is None:
             named = [p for places in self.places.values() for p in places if p[0] == _CHARACTER_SET]
-            self._encodings = {place[3]: _encoding(self.value(place)) for place in named}
+            self._encodings = {place[3]: _encodings_of(self.value(place)) for place in named}
         while around and around not in self._encodings:
             around = around[:-2]
-        return self._encodings.get(around, "latin-1")
+        return self._encodings.get(around, ["latin-1"])
 
 
 def witness(data: bytes, *, implicit: bool, big: bool) -> Testimony:
@@ -193,6 +207,23 @@ class _Reader:
         return at
 
 
-def _encoding(value: bytes) -> str:
-    names = [python_encoding.get(term.strip(" \0"), "") for term in value.decode("latin-1").split("\\")]
-    return next((str(name) for name in reversed(names) if name), "latin-1")
+def _encodings_of(value: bytes) -> list[str]:
+    terms = [term.strip(" \0") for term in value.decode("latin-1").split("\\")]
+    return [str(python_encoding.get(term, "") or "latin-1") for term in terms]
+
+
+def _switching(value: bytes, page: str) -> str:
+    """Text with escape sequences. A code page holds until the next, ASCII is part of all of them."""
+    start, *parts = _ESCAPE.split(value)
+    said = [_either(start, page)]
+    for escape, piece in zip(parts[::2], parts[1::2], strict=True):
+        page = _PAGES.get(escape, page)
+        said.append(_either(b"\x1b" + escape + piece, "iso2022_jp_2") if escape in _SWITCHED else _either(piece, page))
+    return "".join(said)
+
+
+def _either(piece: bytes, encoding: str) -> str:
+    try:
+        return piece.decode(encoding)
+    except (UnicodeDecodeError, LookupError):
+        return piece.decode("latin-1")

@@ -47,6 +47,15 @@ def test_dates_are_shifted_or_emptied_but_never_guessed(before: str, after: str)
         ("20240229101500-0500", "20240222101500-0500"),
         ("202403", "202403"),
         ("2024", "2024"),
+        ("202408", "202408"),
+        ("202401", "202401"),
+        ("-20240229", "-20240222"),
+        ("20240229-", "20240222-"),
+        ("-", ""),
+        ("", ""),
+        ("20240229-soon", ""),
+        ("2024-2025", "2024-2025"),
+        ("00010101", ""),
         ("20240229-20240307", "20240222-20240229"),
         ("20240229101500+0100-", "20240222101500+0100-"),
         ("20240229991500", ""),
@@ -55,6 +64,23 @@ def test_dates_are_shifted_or_emptied_but_never_guessed(before: str, after: str)
 )
 def test_moments_keep_precision_clock_and_offset(before: str, after: str) -> None:
     assert shift_dt(before, -7) == after
+
+
+@pytest.mark.parametrize(
+    ("days", "before", "after"),
+    [
+        (-183, "2024", "2023"),
+        (-182, "2024", "2024"),
+        (183, "2024", "2024"),
+        (184, "2024", "2025"),
+        (-15, "202408", "202407"),
+        (-14, "202408", "202408"),
+        (16, "202408", "202408"),
+        (17, "202408", "202409"),
+    ],
+)
+def test_what_is_known_to_the_month_or_year_moves_from_its_middle(days: int, before: str, after: str) -> None:
+    assert shift_dt(before, days) == after
 
 
 @given(st.dates(min_value=date(1900, 1, 1)), st.integers(0, 3000), st.text(max_size=20))
