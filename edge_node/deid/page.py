@@ -34,11 +34,12 @@ _STYLE = """
 color:#1b1f24}
 h1{font-size:1.6rem;margin:0}h2{font-size:1.15rem;margin:2rem 0 .5rem}table{border-collapse:collapse;width:100%}
 td,th{padding:.25rem .6rem;border-bottom:1px solid #e3e6ea;text-align:left;vertical-align:top}th{font-weight:600}
-td{overflow-wrap:anywhere}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums}.z{color:#b8bec6}.bad{color:#a4161a}.good{color:#1b6e3c}
+td:first-child{overflow-wrap:anywhere}th.n,td.n{text-align:right;font-variant-numeric:tabular-nums}.z{color:#b8bec6}.bad{color:#a4161a}.good{color:#1b6e3c}
 .cards{display:flex;gap:1rem;flex-wrap:wrap;margin:1rem 0}
 .card{border:1px solid #d5d9de;border-radius:.5rem;padding:.6rem 1rem}
-.card b{display:block;font-size:1.5rem}figure{display:inline-block;margin:.5rem 1rem .5rem 0}figcaption{color:#57606a}
-img{max-width:20rem;background:#000}code{font-size:.9em}@media print{h2{break-after:avoid}tr{break-inside:avoid}}
+.card b{display:block;font-size:1.5rem}
+.pair{display:flex;gap:1rem}figure{margin:.5rem 0;flex:0 1 20rem}figcaption{color:#57606a}
+img{max-width:100%;background:#000}code{font-size:.9em}@media print{h2{break-after:avoid}tr{break-inside:avoid}}
 """
 
 
@@ -164,8 +165,9 @@ def _samples(samples: Sequence[Sample]) -> str:
         if checked
         else "dciodvfy is not installed; IOD validity was not checked."
     )
-    figures = []
+    pairs = []
     for one in samples:
+        figures = []
         for when, png in (("before", one.before), ("after", one.after)):
             if png:
                 url = "data:image/png;base64," + base64.b64encode(png).decode()
@@ -174,7 +176,8 @@ def _samples(samples: Sequence[Sample]) -> str:
                 done = f"; {html.escape(_said(one.pixels))}" if when == "after" and one.pixels else ""
                 caption = f"<figcaption>{name}, {when}; {same}{done}</figcaption>"
                 figures.append(f"<figure><img alt='{name} {when}' src='{url}'>{caption}</figure>")
-    return f"<h2>Pixels and validity</h2><p>{said}</p>" + "".join(figures)
+        pairs.append(f"<div class=pair>{''.join(figures)}</div>")
+    return f"<h2>Pixels and validity</h2><p>{said}</p>" + "".join(pairs)
 
 
 def _said(pixels: str) -> str:
