@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
 
+from edge_node.config.addresses import address_fault
 from edge_node.config.rules import rule_faults
 from edge_node.config.schema import SHIPPED_RECIPES, Config
 from edge_node.config.secrets import secret_file_problem
-
-_LOCAL_HOSTS = ("localhost", "ip6-localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +29,7 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     yield from _folders(config)
     yield from _rules(config)
     yield from _worklist(config)
+    yield from _hl7(config)
     yield from _trainer_url(config)
     yield from _trainer_login(config, environ)
     yield from _consent(config)
@@ -69,8 +67,11 @@ def _recipe_problem(path: Path | None) -> str:
 def _worklist(config: Config) -> Iterator[Contradiction]:
     if config.worklist.mode == "shadow":
         return
-    wanted = {"pacs": config.worklist.pacs}
-    if config.worklist.mode == "live":
+    live, writers = config.worklist.mode == "live", config.worklist.writers
+    wanted = {}
+    if "evidence" in writers or (live and "ups" in writers):
+        wanted["pacs"] = config.worklist.pacs
+    if live and "ups" in writers:
         wanted["ups"] = config.worklist.ups
     for key, peer in wanted.items():
         if peer not in config.peers:
@@ -81,38 +82,19 @@ def _worklist(config: Config) -> Iterator[Contradiction]:
             )
 
 
+def _hl7(config: Config) -> Iterator[Contradiction]:
+    options = config.hl7
+    if config.worklist.mode == "live" and "hl7" in config.worklist.writers and not options.host:
+        yield Contradiction(("hl7.host", "worklist.writers"), "is needed when worklist.writers names hl7")
+    if not options.tls:
+        for key in ("ca_file", "client_cert", "client_key"):
+            if getattr(options, key) is not None:
+                yield Contradiction((f"hl7.{key}", "hl7.tls"), "has no effect without tls = true")
+
+
 def _trainer_url(config: Config) -> Iterator[Contradiction]:
-    """The address is never repeated in a message: a password may have been put into it."""
-    if not config.forward.url:
-        return
-    try:
-        parts = urlsplit(config.forward.url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        yield Contradiction(("forward.url",), "is not a valid address")
-        return
-    if parts.scheme not in ("http", "https") or not host:
-        yield Contradiction(("forward.url",), "must be an address that begins with https:// and names a host")
-    elif parts.username is not None or parts.password is not None:
-        yield Contradiction(("forward.url",), "must not carry a user or password; use user and password_file")
-    elif parts.query or parts.fragment:
-        yield Contradiction(("forward.url",), "must not carry a query or a fragment")
-    elif parts.scheme == "http" and not _is_local(parts):
-        yield Contradiction(
-            ("forward.url",),
-            "http:// would send studies unencrypted over the network; use https://,"
-            " or end the encrypted connection in a proxy on this machine and name http://127.0.0.1",
-        )
-
-
-def _is_local(parts: SplitResult) -> bool:
-    host = (parts.hostname or "").rstrip(".")
-    if host in _LOCAL_HOSTS:
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    if config.forward.url and (fault := address_fault(config.forward.url)):
+        yield Contradiction(("forward.url",), fault)
 
 
 def _trainer_login(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:

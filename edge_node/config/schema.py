@@ -198,11 +198,12 @@ class Worklist(Section):
     """Write-back to the PACS."""
 
     mode: Literal["shadow", "information", "live"] = Field(
-        default="shadow", description="shadow: write nothing; information: evidence only; live: evidence and workitem."
+        default="shadow", description="shadow: write nothing; information: evidence only; live: all writers."
     )
-    writers: list[Literal["evidence", "ups"]] = Field(
+    writers: list[Literal["evidence", "ups", "hl7"]] = Field(
         default=["evidence", "ups"],
-        description="Who tells the hospital: evidence (SR and key image), ups (workitem). None blocks another.",
+        description="Who tells the hospital: evidence (SR and key image), ups (workitem by UPS-Push), hl7 (ORU"
+        " message). None blocks another.",
     )
     pacs: str = Field(default="pacs", description="The peer ([peers.NAME]) that stores SR and key image.")
     ups: str = Field(default="ups", description="The peer that keeps the UPS worklist (UPS-Push).")
@@ -213,6 +214,30 @@ class Worklist(Section):
     )
     timeout_s: float = Field(default=30, gt=0, description="Network and DIMSE time-out of the write-back.")
     max_age_hours: float = Field(default=24, gt=0, description="Deliveries that fail for so long wait for a human.")
+
+
+class Hl7(Section):
+    """The HL7 listener that gets results when `worklist.writers` names hl7."""
+
+    host: str = Field(default="", description="Host of the MLLP listener (RIS, EHR or interface engine).")
+    port: Port = Field(default=2575, description="Its TCP port.")
+    tls: bool = Field(default=False, description="Speak MLLP in TLS; else results cross the network in the clear.")
+    ca_file: Path | None = Field(default=None, description="CA bundle that signed the listener's certificate.")
+    client_cert: Path | None = Field(default=None, description="Client certificate (PEM) for mutual TLS.")
+    client_key: Path | None = Field(default=None, description="Key of the client certificate.")
+    assigning_authority: str = Field(
+        default="", description="Namespace of Patient IDs (PID-3.4) of studies that name no issuer; empty: they wait."
+    )
+    sending_application: str = Field(default="EDGE-NODE", description="MSH-3.")
+    sending_facility: str = Field(default="", description="MSH-4.")
+    receiving_application: str = Field(default="", description="MSH-5.")
+    receiving_facility: str = Field(default="", description="MSH-6.")
+    processing_id: Literal["P", "T", "D"] = Field(
+        default="P", description="MSH-11: P production, T training, D debugging."
+    )
+    acknowledgement: Literal["original", "enhanced"] = Field(
+        default="original", description="original: wait for AA, AE or AR; enhanced: ask for CA, CE or CR (MSH-15 AL)."
+    )
 
 
 class Forward(Section):
@@ -282,6 +307,7 @@ class Config(Section):
     deid: Deid = Deid()
     triage: Triage = Triage()
     worklist: Worklist = Worklist()
+    hl7: Hl7 = Hl7()
     forward: Forward = Forward()
     consent: Consent = Consent()
     retention: Retention = Retention()

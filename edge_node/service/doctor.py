@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from edge_node.config.load import Loaded
@@ -14,23 +12,15 @@ from edge_node.config.secrets import RoleKeys
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.study import Role
 from edge_node.domain.worklist import Peer
+from edge_node.service.check import Check, guarded
 from edge_node.service.node import ledger_path, models_path, spool_path
 from edge_node.service.snapshot import snapshot
+from edge_node.service.writer_checks import writers
 from edge_node.store import audit
 from edge_node.store.database import Database
 from edge_node.store.spool import free_bytes
 
 CONNECT_S = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding: ok, warn (works, but look) or fail, with the next command."""
-
-    name: str
-    result: Literal["ok", "warn", "fail"]
-    detail: str
-    hint: str = ""
 
 
 def examine(loaded: Loaded) -> Iterator[Check]:
@@ -50,17 +40,11 @@ def examine(loaded: Loaded) -> Iterator[Check]:
         ("roles", _roles),
         ("consent", _consent),
     ):
-        yield _guarded(name, look, config)
+        yield guarded(name, look, config)
     yield from _recipes(config)
     yield from _peers(config)
-    yield _guarded("trainer", _trainer, config)
-
-
-def _guarded(name: str, look: Callable[[Config], Check], config: Config) -> Check:
-    try:
-        return look(config)
-    except EdgeNodeError as error:
-        return Check(name, "fail", f"{error.code}: {error.message}", error.hint)
+    yield from writers(config)
+    yield guarded("trainer", _trainer, config)
 
 
 def _keys(config: Config) -> Check:

@@ -61,7 +61,7 @@ def outcomes() -> set[str]:
 
 def matching(pattern: str, codes: set[str]) -> set[str]:
     """The codes that a code with ``*`` can be; a part in capitals stands for anything."""
-    shape = re.compile(re.escape(pattern).replace(r"\*", "[A-Za-z-]+"))
+    shape = re.compile(re.escape(pattern).replace(r"\*", "[A-Za-z0-9_-]+"))
     return {code for code in codes if shape.fullmatch(code)}
 
 

@@ -297,6 +297,15 @@ def test_a_mode_that_writes_needs_its_peers(file: Path) -> None:
     assert _load(file, f"[worklist]\nmode = 'live'\n{PEERS}").config.worklist.mode == "live"
 
 
+def test_a_writer_needs_its_own_destination_and_no_other(file: Path) -> None:
+    text = "[worklist]\nmode = 'live'\nwriters = ['hl7']\n"
+    assert _problems(file, text) == ["3: [hl7] host: is needed when worklist.writers names hl7"]
+    assert _load(file, text + "[hl7]\nhost = 'ris'\n").config.peers == {}
+    assert _problems(file, text + "[hl7]\nhost = 'ris'\nca_file = 'ca.pem'\n") == [
+        "6: [hl7] ca_file: has no effect without tls = true"
+    ]
+
+
 @pytest.mark.parametrize(
     "url",
     ["https://trainer.example/dicom-web/studies", "http://127.0.0.1:8042/x", "http://localhost/x", "http://[::1]:80/x"],

@@ -1,0 +1,32 @@
+"""The part of `edge-node doctor` that looks at the destinations of the writers which are no DICOM peers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge_node.config.addresses import is_loopback
+from edge_node.config.schema import Config
+from edge_node.service.check import Check, guarded
+
+CONNECT_S = 3.0
+
+
+def writers(config: Config) -> Iterator[Check]:
+    """One check for each such writer that `worklist.writers` names; none of them sends a result."""
+    if "hl7" in config.worklist.writers:
+        yield guarded("writer hl7", _hl7, config)
+
+
+def _hl7(config: Config) -> Check:
+    from edge_node.worklist.mllp import reach
+    from edge_node.worklist.write_hl7 import listener_of
+
+    listener = listener_of(config.hl7, CONNECT_S)
+    reach(listener)
+    if listener.tls is None and not is_loopback(config.hl7.host):
+        hint = "set hl7.tls = true, or carry it through an encrypted tunnel"
+        return Check("writer hl7", "warn", f"{listener} accepts connections, in the clear", hint)
+    if not config.hl7.assigning_authority:
+        detail = f"{listener} accepts connections; studies without an issuer of the Patient ID will wait"
+        return Check("writer hl7", "warn", detail, "set hl7.assigning_authority")
+    return Check("writer hl7", "ok", f"{listener} accepts connections")
