@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_node.config.addresses import address_fault
 from edge_node.config.rules import rule_faults
-from edge_node.config.schema import SHIPPED_RECIPES, Config
+from edge_node.config.schema import SHIPPED_RECIPES, Config, WebPeer
 from edge_node.config.secrets import secret_file_problem
 
 
@@ -30,8 +30,8 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     yield from _rules(config)
     yield from _worklist(config)
     yield from _hl7(config)
-    yield from _trainer_url(config)
-    yield from _trainer_login(config, environ)
+    for name in ("fhir", "forward"):
+        yield from _web_peer(config, name, environ)
     yield from _consent(config)
 
 
@@ -84,7 +84,7 @@ def _worklist(config: Config) -> Iterator[Contradiction]:
 
 def _hl7(config: Config) -> Iterator[Contradiction]:
     options = config.hl7
-    if config.worklist.mode == "live" and "hl7" in config.worklist.writers and not options.host:
+    if _writes(config, "hl7") and not options.host:
         yield Contradiction(("hl7.host", "worklist.writers"), "is needed when worklist.writers names hl7")
     if not options.tls:
         for key in ("ca_file", "client_cert", "client_key"):
@@ -92,34 +92,34 @@ def _hl7(config: Config) -> Iterator[Contradiction]:
                 yield Contradiction((f"hl7.{key}", "hl7.tls"), "has no effect without tls = true")
 
 
-def _trainer_url(config: Config) -> Iterator[Contradiction]:
-    if config.forward.url and (fault := address_fault(config.forward.url)):
-        yield Contradiction(("forward.url",), fault)
+def _writes(config: Config, writer: str) -> bool:
+    return config.worklist.mode == "live" and writer in config.worklist.writers
 
 
-def _trainer_login(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:
-    forward = config.forward
-    if forward.user and forward.password_file is None:
-        yield Contradiction(("forward.user", "forward.password_file"), "needs password_file")
-    if forward.password_file is not None and not forward.user:
-        yield Contradiction(("forward.password_file", "forward.user"), "needs user")
-    if forward.user and forward.token_file is not None:
-        yield Contradiction(("forward.token_file", "forward.user"), "cannot be used together with user; choose one")
-    if forward.client_cert is not None and forward.client_key is None:
-        yield Contradiction(("forward.client_cert", "forward.client_key"), "needs client_key")
-    if forward.client_key is not None and forward.client_cert is None:
-        yield Contradiction(("forward.client_key", "forward.client_cert"), "needs client_cert")
-    private = {
-        "password_file": forward.password_file,
-        "token_file": forward.token_file,
-        "client_key": forward.client_key,
-    }
+def _web_peer(config: Config, name: str, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:
+    """The address, the login and the files of the section `name`."""
+    peer: WebPeer = getattr(config, name)
+    if peer.url and (fault := address_fault(peer.url)):
+        yield Contradiction((f"{name}.url",), fault)
+    if not peer.url and _writes(config, name):
+        yield Contradiction((f"{name}.url", "worklist.writers"), f"is needed when worklist.writers names {name}")
+    if peer.user and peer.password_file is None:
+        yield Contradiction((f"{name}.user", f"{name}.password_file"), "needs password_file")
+    if peer.password_file is not None and not peer.user:
+        yield Contradiction((f"{name}.password_file", f"{name}.user"), "needs user")
+    if peer.user and peer.token_file is not None:
+        yield Contradiction((f"{name}.token_file", f"{name}.user"), "cannot be used together with user; choose one")
+    if peer.client_cert is not None and peer.client_key is None:
+        yield Contradiction((f"{name}.client_cert", f"{name}.client_key"), "needs client_key")
+    if peer.client_key is not None and peer.client_cert is None:
+        yield Contradiction((f"{name}.client_key", f"{name}.client_cert"), "needs client_cert")
+    private = {"password_file": peer.password_file, "token_file": peer.token_file, "client_key": peer.client_key}
     for key, path in private.items():
         if path is not None and (reason := secret_file_problem(path, environ=environ)):
-            yield Contradiction((f"forward.{key}",), reason)
-    for key, path in {"ca_file": forward.ca_file, "client_cert": forward.client_cert}.items():
+            yield Contradiction((f"{name}.{key}",), reason)
+    for key, path in {"ca_file": peer.ca_file, "client_cert": peer.client_cert}.items():
         if path is not None and (reason := _file_problem(path)):
-            yield Contradiction((f"forward.{key}",), reason)
+            yield Contradiction((f"{name}.{key}",), reason)
 
 
 def _consent(config: Config) -> Iterator[Contradiction]:

@@ -200,10 +200,10 @@ class Worklist(Section):
     mode: Literal["shadow", "information", "live"] = Field(
         default="shadow", description="shadow: write nothing; information: evidence only; live: all writers."
     )
-    writers: list[Literal["evidence", "ups", "hl7"]] = Field(
+    writers: list[Literal["evidence", "ups", "hl7", "fhir"]] = Field(
         default=["evidence", "ups"],
         description="Who tells the hospital: evidence (SR and key image), ups (workitem by UPS-Push), hl7 (ORU"
-        " message). None blocks another.",
+        " message), fhir (bundle). None blocks another.",
     )
     pacs: str = Field(default="pacs", description="The peer ([peers.NAME]) that stores SR and key image.")
     ups: str = Field(default="ups", description="The peer that keeps the UPS worklist (UPS-Push).")
@@ -240,16 +240,35 @@ class Hl7(Section):
     )
 
 
-class Forward(Section):
-    """The way to the central trainer."""
+class WebPeer(Section):
+    """A web server we send to, and who we are to it."""
 
-    url: str = Field(default="", description="STOW-RS endpoint (…/studies); empty: nothing is forwarded.")
+    url: str = Field(default="", description="Address; empty: not used.")
     user: str = Field(default="", description="User for HTTP basic authentication; empty: none.")
     password_file: Path | None = Field(default=None, description="File (0400) with the password of `user`.")
     token_file: Path | None = Field(default=None, description="File (0400) with a bearer token.")
-    ca_file: Path | None = Field(default=None, description="CA bundle that signed the trainer's certificate.")
+    ca_file: Path | None = Field(default=None, description="CA bundle that signed the server's certificate.")
     client_cert: Path | None = Field(default=None, description="Client certificate (PEM) for mutual TLS.")
     client_key: Path | None = Field(default=None, description="Key of the client certificate.")
+
+
+class Fhir(WebPeer):
+    """The FHIR R4 server that gets results when `worklist.writers` names fhir."""
+
+    url: str = Field(default="", description="Its base address (such as https://ehr.example/fhir/R4).")
+    patient_system: str = Field(
+        default="", description="Identifier system (URI) of Patient IDs that name no issuer; empty: those studies wait."
+    )
+    patient_systems: dict[str, str] = Field(
+        default={}, description="Identifier system (URI) of Patient IDs by their issuer (0010,0021)."
+    )
+    accession_system: str = Field(default="", description="Identifier system (URI) of accession numbers; empty: none.")
+
+
+class Forward(WebPeer):
+    """The way to the central trainer."""
+
+    url: str = Field(default="", description="STOW-RS endpoint (…/studies); empty: nothing is forwarded.")
     batch_instances: int = Field(default=16, ge=1, le=256, description="At most so many instances in one request.")
     batch_mb: float = Field(
         default=16, gt=0, description="At most so many MB in one request (one instance may exceed it)."
@@ -308,6 +327,7 @@ class Config(Section):
     triage: Triage = Triage()
     worklist: Worklist = Worklist()
     hl7: Hl7 = Hl7()
+    fhir: Fhir = Fhir()
     forward: Forward = Forward()
     consent: Consent = Consent()
     retention: Retention = Retention()

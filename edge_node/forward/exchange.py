@@ -13,13 +13,13 @@ from threading import Lock
 import httpx
 
 from edge_node.config.addresses import is_loopback
+from edge_node.config.credentials import Credentials
 from edge_node.config.schema import Forward
 from edge_node.config.tls import client_context
 from edge_node.domain.errors import Retry, Stop
 from edge_node.domain.study import CleanObject
 from edge_node.forward.answer import Account, UnreadableAnswer, read_answer
 from edge_node.forward.body import NotSent, StowBody
-from edge_node.forward.credentials import Credentials
 
 _ANSWER_MOST = 8 << 20  # bytes; a full answer for 256 instances is under 200 KB
 _WAIT_DEFAULT, _WAIT_MOST = 30.0, 3600.0  # seconds

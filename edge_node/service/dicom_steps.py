@@ -36,6 +36,7 @@ def site_of(config: Config) -> Site:
         timeout_s=options.timeout_s,
         key_image=options.key_image,
         hl7=config.hl7,
+        fhir=config.fhir,
     )
 
 

@@ -15,6 +15,8 @@ def writers(config: Config) -> Iterator[Check]:
     """One check for each such writer that `worklist.writers` names; none of them sends a result."""
     if "hl7" in config.worklist.writers:
         yield guarded("writer hl7", _hl7, config)
+    if "fhir" in config.worklist.writers:
+        yield guarded("writer fhir", _fhir, config)
 
 
 def _hl7(config: Config) -> Check:
@@ -30,3 +32,18 @@ def _hl7(config: Config) -> Check:
         detail = f"{listener} accepts connections; studies without an issuer of the Patient ID will wait"
         return Check("writer hl7", "warn", detail, "set hl7.assigning_authority")
     return Check("writer hl7", "ok", f"{listener} accepts connections")
+
+
+def _fhir(config: Config) -> Check:
+    from edge_node.worklist.write_fhir import MEDIA_TYPE, server_of
+
+    server = server_of(config.fhir, CONNECT_S)
+    answer = server.ask("GET", "/metadata", media_type=MEDIA_TYPE)
+    said = answer.content if isinstance(answer.content, dict) else {}
+    if said.get("resourceType") != "CapabilityStatement":
+        detail = f"{server} answers {answer.name} and no capability statement"
+        return Check("writer fhir", "warn", detail, "check fhir.url: it ends where /metadata begins")
+    version = str(said.get("fhirVersion"))
+    if not version.startswith("4.0"):
+        return Check("writer fhir", "fail", f"{server} speaks another FHIR than R4", "give fhir.url of its R4 endpoint")
+    return Check("writer fhir", "ok", f"{server} speaks FHIR R4")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from pydicom.dataset import Dataset
 
 from edge_node.domain.finding import Code
+from edge_node.worklist.identity import text_of
 
 ENCODING = "^~\\&"
 TEXT_LENGTH = 199  # strict parsers reject longer lines in OBX-5
@@ -65,12 +65,12 @@ def authority(namespace: str, universal_id: str = "", universal_type: str = "", 
 def issuer_of(item: Dataset) -> str:
     """HD of the issuer of the Patient ID in `item` (PS3.3 C.7.1.1), "" if it names none."""
     qualifiers = next(iter(item.get("IssuerOfPatientIDQualifiersSequence") or []), Dataset())
-    return authority(text(item, "IssuerOfPatientID"), *universal(qualifiers))
+    return authority(text_of(item, "IssuerOfPatientID"), *universal(qualifiers))
 
 
 def universal(issuer: Dataset) -> tuple[str, str]:
     """Universal ID and its type of an issuer (HL7v2 Hierarchic Designator macro, PS3.3 Table 10-17)."""
-    return text(issuer, "UniversalEntityID"), text(issuer, "UniversalEntityIDType")
+    return text_of(issuer, "UniversalEntityID"), text_of(issuer, "UniversalEntityIDType")
 
 
 def entity(number: str, issuer: Dataset | None) -> str:
@@ -78,7 +78,7 @@ def entity(number: str, issuer: Dataset | None) -> str:
     if not number:
         return ""
     by = issuer if issuer is not None else Dataset()
-    return components(escape(number), authority(text(by, "LocalNamespaceEntityID"), *universal(by), by="^"))
+    return components(escape(number), authority(text_of(by, "LocalNamespaceEntityID"), *universal(by), by="^"))
 
 
 def person_names(value: str, *, numbered: bool = False) -> str:
@@ -99,16 +99,6 @@ def person_names(value: str, *, numbered: bool = False) -> str:
             else components(*name, "", "L", representation)
         )
     return "~".join(spellings)
-
-
-def text(item: Dataset, keyword: str) -> str:
-    """A single-valued text attribute, "" if it is missing or empty; of several values the first."""
-    value = item.get(keyword)
-    if value is None or isinstance(value, str):
-        return (value or "").strip()
-    if isinstance(value, Iterable) and not hasattr(value, "components"):  # a PersonName can be iterated as well
-        value = next(iter(value), "")
-    return str(value).strip()
 
 
 def lines_of(words: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -177,6 +177,16 @@ class WriteBackIdentity:
             if minutes < 24 * 60:
                 return moment.astimezone(timezone(timedelta(minutes=minutes if offset[0] == "+" else -minutes)))
         return moment.astimezone()
+
+
+def text_of(item: Dataset, keyword: str) -> str:
+    """A single-valued text attribute, "" if it is missing or empty; of several values the first."""
+    value = item.get(keyword)
+    if value is None or isinstance(value, str):
+        return (value or "").strip()
+    if isinstance(value, Iterable) and not hasattr(value, "components"):  # a PersonName can be iterated as well
+        value = next(iter(value), "")
+    return str(value).strip()
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from pydicom.dataset import Dataset
 
 from edge_node.config.schema import Hl7
 from edge_node.domain.errors import Quarantine
-from edge_node.domain.finding import ADVISORY, Code, Finding, TriageOutcome, TriageResult, Verdict
+from edge_node.domain.finding import ADVISORY, Code, Finding, TriageOutcome, Verdict
 from edge_node.worklist.evidence import report_reference
 from edge_node.worklist.hl7 import (
     ENCODING,
@@ -35,9 +35,9 @@ from edge_node.worklist.hl7 import (
     moment,
     person_names,
     segment,
-    text,
     universal,
 )
+from edge_node.worklist.identity import text_of
 from edge_node.worklist.words import (
     ACR_CATEGORIES,
     CATEGORY,
@@ -52,6 +52,8 @@ from edge_node.worklist.words import (
     VERDICT,
     VERDICTS,
     about,
+    ranked,
+    withdrawn,
 )
 from edge_node.worklist.writer import WriteBack
 
@@ -154,7 +156,7 @@ def _header(order: WriteBack, options: Hl7, control_id: str) -> str:
 
 
 def _patient(patient: Dataset, options: Hl7) -> str:
-    number = text(patient, "PatientID")
+    number = text_of(patient, "PatientID")
     if not number:
         raise _incomplete("has no Patient ID")
     issuer = issuer_of(patient) or authority(options.assigning_authority)
@@ -162,33 +164,33 @@ def _patient(patient: Dataset, options: Hl7) -> str:
         raise _incomplete("names no issuer of the Patient ID, and hl7.assigning_authority is not set")
     numbers = [components(escape(number), "", "", issuer, "PI")]
     for other in patient.get("OtherPatientIDsSequence") or []:
-        if text(other, "PatientID") and issuer_of(other):  # a number of nobody could be anybody's
-            numbers.append(components(escape(text(other, "PatientID")), "", "", issuer_of(other), "PI"))
-    sex = text(patient, "PatientSex")
+        if text_of(other, "PatientID") and issuer_of(other):  # a number of nobody could be anybody's
+            numbers.append(components(escape(text_of(other, "PatientID")), "", "", issuer_of(other), "PI"))
+    sex = text_of(patient, "PatientSex")
     return segment(
         "PID",
         {
             1: "1",
             3: "~".join(dict.fromkeys(numbers)),
-            5: person_names(text(patient, "PatientName")) or "^^^^^^U",  # table 0200: unspecified
-            7: dicom_moment(text(patient, "PatientBirthDate"), "", ""),
+            5: person_names(text_of(patient, "PatientName")) or "^^^^^^U",  # table 0200: unspecified
+            7: dicom_moment(text_of(patient, "PatientBirthDate"), "", ""),
             8: sex if sex in ("M", "F", "O") else "U",
         },
     )
 
 
 def _visit(patient: Dataset) -> Iterator[str]:
-    number = text(patient, "AdmissionID")
+    number = text_of(patient, "AdmissionID")
     if number:
         by = next(iter(patient.get("IssuerOfAdmissionIDSequence") or []), Dataset())
-        issuer = authority(text(by, "LocalNamespaceEntityID"), *universal(by))
+        issuer = authority(text_of(by, "LocalNamespaceEntityID"), *universal(by))
         yield segment("PV1", {1: "1", 2: "U", 19: components(escape(number), "", "", issuer, "VN")})
 
 
 def _numbers(requested: Dataset) -> dict[int, str]:
     """Placer and filler order number; a RIS that gives none of its own fills orders under the accession number."""
-    placer = text(requested, "PlacerOrderNumberImagingServiceRequest")
-    filler = text(requested, "FillerOrderNumberImagingServiceRequest") or text(requested, "AccessionNumber")
+    placer = text_of(requested, "PlacerOrderNumberImagingServiceRequest")
+    filler = text_of(requested, "FillerOrderNumberImagingServiceRequest") or text_of(requested, "AccessionNumber")
     if not placer and not filler:
         raise _incomplete("has neither an accession number nor an order number")
     return {
@@ -201,10 +203,10 @@ def _request(order: WriteBack, patient: Dataset, requested: Dataset) -> str:
     procedure = next(iter(requested.get("RequestedProcedureCodeSequence") or []), None)
     asked = None
     if procedure is not None:
-        asked = Code(*(text(procedure, word) for word in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")))
-    elif text(requested, "RequestedProcedureDescription"):
-        asked = Code("", "", text(requested, "RequestedProcedureDescription"))
-    physician = text(requested, "RequestingPhysician") or text(patient, "ReferringPhysicianName")
+        asked = Code(*(text_of(procedure, word) for word in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")))
+    elif text_of(requested, "RequestedProcedureDescription"):
+        asked = Code("", "", text_of(requested, "RequestedProcedureDescription"))
+    physician = text_of(requested, "RequestingPhysician") or text_of(patient, "ReferringPhysicianName")
     return segment(
         "OBR",
         {
@@ -212,10 +214,10 @@ def _request(order: WriteBack, patient: Dataset, requested: Dataset) -> str:
             **_numbers(requested),
             4: coded(SERVICE, asked),
             7: dicom_moment(
-                text(patient, "StudyDate"), text(patient, "StudyTime"), text(patient, "TimezoneOffsetFromUTC")
+                text_of(patient, "StudyDate"), text_of(patient, "StudyTime"), text_of(patient, "TimezoneOffsetFromUTC")
             ),
             16: person_names(physician, numbered=True),
-            18: escape(text(requested, "AccessionNumber")),
+            18: escape(text_of(requested, "AccessionNumber")),
             22: moment(order.identity.local(order.made_at)),
             24: SECTIONS.get(order.identity.text("Modality"), "RAD"),
             25: STORED,
@@ -240,10 +242,10 @@ class _Observation:
 
 def _observations(order: WriteBack, judged: bool) -> Iterator[str]:
     """The OBX segments: the draft in words first, then the same in codes, then what no longer stands."""
-    now = _ranked(order.result) if judged else []
-    before = _ranked(order.earlier) if order.earlier is not None else []
+    now = ranked(order.result) if judged else []
+    before = ranked(order.earlier) if order.earlier is not None else []
     stated = [
-        *(_Observation("TX", DRAFT, escape(line), "1") for line in _draft(order, now, before)),
+        *(_Observation("TX", DRAFT, escape(line), "1") for line in _draft(order, now)),
         _Observation("CWE", LEVEL, coded(LEVELS[order.priority.level])),
         *_findings(now),
         _Observation("HD", STUDY_UID, components("", order.identity.study_uid, "ISO")),
@@ -271,26 +273,15 @@ def _observations(order: WriteBack, judged: bool) -> Iterator[str]:
         )
 
 
-def _ranked(result: TriageResult) -> list[Finding]:
-    """The findings, the deciding one first."""
-    top = result.top
-    return [] if top is None else [top, *(one for one in result.findings if one is not top)]
-
-
-def _draft(order: WriteBack, now: list[Finding], before: list[Finding]) -> Iterator[str]:
+def _draft(order: WriteBack, now: list[Finding]) -> Iterator[str]:
     yield from lines_of(f"{NOT_A_DIAGNOSIS} {ADVISORY}")
     for finding in now:
         yield from lines_of(about(finding))
     if not now:
         yield from lines_of("No model judged the study as it stands now.")
-    for finding in before:
-        if not any(_same(finding, one) for one in now):
-            yield from lines_of(f"Withdrawn: what was said of {finding.code.meaning}.")
+    for finding in withdrawn(order.earlier, now):
+        yield from lines_of(f"Withdrawn: what was said of {finding.code.meaning}.")
     yield from lines_of(f"Priority: {order.priority.reason}.")
-
-
-def _same(one: Finding, other: Finding) -> bool:
-    return (one.code.scheme, one.code.value, one.model.name) == (other.code.scheme, other.code.value, other.model.name)
 
 
 def _findings(findings: list[Finding]) -> Iterator[_Observation]:

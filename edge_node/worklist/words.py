@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_node.domain.finding import ADVISORY, Code, Finding, Verdict
+from edge_node.domain.finding import ADVISORY, Code, Finding, TriageResult, Verdict
 
 SCHEME = "99EDGENODE"
 VERDICTS = {
@@ -49,3 +49,17 @@ def about(finding: Finding) -> str:
 def advised(finding: Finding) -> str:
     """The finding in sentences, the advisory first."""
     return f"{ADVISORY} {about(finding)}"
+
+
+def ranked(result: TriageResult) -> list[Finding]:
+    """The findings of a result, the deciding one first."""
+    top = result.top
+    return [] if top is None else [top, *(one for one in result.findings if one is not top)]
+
+
+def withdrawn(earlier: TriageResult | None, now: list[Finding]) -> list[Finding]:
+    """What an earlier result spoke of and this one does not: another concept, or another model's word on it."""
+    if earlier is None:
+        return []
+    spoken = {(one.code.scheme, one.code.value, one.model.name) for one in now}
+    return [one for one in ranked(earlier) if (one.code.scheme, one.code.value, one.model.name) not in spoken]

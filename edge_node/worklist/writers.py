@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edge_node.worklist.write_evidence import EvidenceWriter
+from edge_node.worklist.write_fhir import FhirWriter
 from edge_node.worklist.write_hl7 import Hl7Writer
 from edge_node.worklist.write_ups import UpsWriter
 from edge_node.worklist.writer import WorklistWriter
@@ -11,6 +12,7 @@ WRITERS: dict[str, type[WorklistWriter]] = {
     "evidence": EvidenceWriter,
     "ups": UpsWriter,
     "hl7": Hl7Writer,
+    "fhir": FhirWriter,
 }
 
 

@@ -306,6 +306,17 @@ def test_a_writer_needs_its_own_destination_and_no_other(file: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["fhir"])
+def test_a_web_writer_needs_an_address_that_keeps_patient_data_safe(file: Path, name: str) -> None:
+    text = f"[worklist]\nmode = 'live'\nwriters = ['{name}']\n{PEERS}"
+    (problem,) = _problems(file, text)
+    assert problem.endswith(f"[{name}] url: is needed when worklist.writers names {name}")
+    (problem,) = _problems(file, f"{text}[{name}]\nurl = 'http://ehr.example/x'\n")
+    assert "unencrypted" in problem
+    (problem,) = _problems(file, f"{text}[{name}]\nurl = 'https://ehr.example/x'\nuser = 'edge'\n")
+    assert problem.endswith("user: needs password_file")
+
+
 @pytest.mark.parametrize(
     "url",
     ["https://trainer.example/dicom-web/studies", "http://127.0.0.1:8042/x", "http://localhost/x", "http://[::1]:80/x"],

@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-from edge_node.config.schema import Hl7
 from edge_node.domain.errors import Stop
 from edge_node.domain.worklist import Peer
 from edge_node.worklist.writer import Site
@@ -17,7 +16,7 @@ NOWHERE = Peer("NOWHERE", "127.0.0.1", 1)
 
 
 @pytest.mark.parametrize(
-    ("mode", "names"), [("shadow", ()), ("information", ("evidence",)), ("live", ("evidence", "ups", "hl7"))]
+    ("mode", "names"), [("shadow", ()), ("information", ("evidence",)), ("live", ("evidence", "ups", "hl7", "fhir"))]
 )
 def test_the_mode_decides_who_writes(mode: str, names: tuple[str, ...]) -> None:
     assert writers_for(mode) == names
@@ -35,9 +34,10 @@ def test_a_writer_without_its_peer_stops_at_start(name: str, site: tuple[Peer | 
     assert raised.value.code == "worklist.no-peer"
 
 
-def test_a_writer_without_its_address_stops_at_start() -> None:
+@pytest.mark.parametrize("name", ["hl7", "fhir"])
+def test_a_writer_without_its_address_stops_at_start(name: str) -> None:
     with pytest.raises(Stop) as raised:
-        WRITERS["hl7"](Site(None, None, calling_ae="EDGENODE", timeout_s=5, hl7=Hl7()))
+        WRITERS[name](Site(NOWHERE, None, calling_ae="EDGENODE", timeout_s=5))
     assert raised.value.code == "worklist.no-address"
 
 
