@@ -30,7 +30,7 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     yield from _rules(config)
     yield from _worklist(config)
     yield from _hl7(config)
-    for name in ("fhir", "forward"):
+    for name in ("fhir", "ups_rs", "forward"):
         yield from _web_peer(config, name, environ)
     yield from _consent(config)
 
@@ -69,7 +69,7 @@ def _worklist(config: Config) -> Iterator[Contradiction]:
         return
     live, writers = config.worklist.mode == "live", config.worklist.writers
     wanted = {}
-    if "evidence" in writers or (live and "ups" in writers):
+    if "evidence" in writers or (live and {"ups", "ups_rs"} & set(writers)):
         wanted["pacs"] = config.worklist.pacs
     if live and "ups" in writers:
         wanted["ups"] = config.worklist.ups

@@ -200,10 +200,10 @@ class Worklist(Section):
     mode: Literal["shadow", "information", "live"] = Field(
         default="shadow", description="shadow: write nothing; information: evidence only; live: all writers."
     )
-    writers: list[Literal["evidence", "ups", "hl7", "fhir"]] = Field(
+    writers: list[Literal["evidence", "ups", "hl7", "fhir", "ups_rs"]] = Field(
         default=["evidence", "ups"],
         description="Who tells the hospital: evidence (SR and key image), ups (workitem by UPS-Push), hl7 (ORU"
-        " message), fhir (bundle). None blocks another.",
+        " message), fhir (bundle), ups_rs (workitem by UPS-RS). None blocks another.",
     )
     pacs: str = Field(default="pacs", description="The peer ([peers.NAME]) that stores SR and key image.")
     ups: str = Field(default="ups", description="The peer that keeps the UPS worklist (UPS-Push).")
@@ -263,6 +263,15 @@ class Fhir(WebPeer):
         default={}, description="Identifier system (URI) of Patient IDs by their issuer (0010,0021)."
     )
     accession_system: str = Field(default="", description="Identifier system (URI) of accession numbers; empty: none.")
+
+
+class UpsRs(WebPeer):
+    """The DICOMweb worklist that gets workitems when `worklist.writers` names ups_rs."""
+
+    url: str = Field(default="", description="Its address up to /workitems (such as https://ris.example/dicom-web).")
+    uid_parameter: Literal["workitem", "AffectedSOPInstanceUID", "none"] = Field(
+        default="workitem", description="How the server wants our UID in /workitems?…; none: the UID without a name."
+    )
 
 
 class Forward(WebPeer):
@@ -328,6 +337,7 @@ class Config(Section):
     worklist: Worklist = Worklist()
     hl7: Hl7 = Hl7()
     fhir: Fhir = Fhir()
+    ups_rs: UpsRs = UpsRs()
     forward: Forward = Forward()
     consent: Consent = Consent()
     retention: Retention = Retention()

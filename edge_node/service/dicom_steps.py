@@ -37,6 +37,7 @@ def site_of(config: Config) -> Site:
         key_image=options.key_image,
         hl7=config.hl7,
         fhir=config.fhir,
+        ups_rs=config.ups_rs,
     )
 
 
@@ -95,7 +96,7 @@ def _done(task: Task, report: WriteReport) -> Done:
             studies.record_result(
                 connection, task.study_key, task.revision, kind=kind, target=report.writer, uid=uid, at=now
             )
-        if report.writer == "ups":
+        if report.writer in ("ups", "ups_rs"):
             studies.reading_written(connection, task.study_key, now)
 
     detail: dict[str, object] = {

@@ -17,6 +17,8 @@ def writers(config: Config) -> Iterator[Check]:
         yield guarded("writer hl7", _hl7, config)
     if "fhir" in config.worklist.writers:
         yield guarded("writer fhir", _fhir, config)
+    if "ups_rs" in config.worklist.writers:
+        yield guarded("writer ups_rs", _ups_rs, config)
 
 
 def _hl7(config: Config) -> Check:
@@ -47,3 +49,18 @@ def _fhir(config: Config) -> Check:
     if not version.startswith("4.0"):
         return Check("writer fhir", "fail", f"{server} speaks another FHIR than R4", "give fhir.url of its R4 endpoint")
     return Check("writer fhir", "ok", f"{server} speaks FHIR R4")
+
+
+def _ups_rs(config: Config) -> Check:
+    from edge_node.worklist.ups_rs import MEDIA_TYPE
+    from edge_node.worklist.write_ups_rs import server_of
+
+    server = server_of(config.ups_rs, CONNECT_S)
+    # A search that nothing matches: no list of patients for a check.
+    query = {"ProcedureStepLabel": "edge-node doctor", "limit": "1"}
+    answer = server.ask("GET", "/workitems", query=query, media_type=MEDIA_TYPE)
+    if not answer.success:
+        return Check(
+            "writer ups_rs", "warn", f"{server} answers {answer.name} to a search", "check ups_rs.url and credentials"
+        )
+    return Check("writer ups_rs", "ok", f"{server} answers a search for workitems")

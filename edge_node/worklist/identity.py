@@ -105,7 +105,7 @@ class WriteBackIdentity:
         Raises Quarantine ``worklist.identity-unreadable`` when an envelope is no DICOM JSON (PS3.18 F) and
         ``worklist.identity-incomplete`` when a UID that names study, series or instance is missing.
         """
-        with _as_received():
+        with as_received():
             study = _read(study_json)
             references = {pseudonym: _reference(_read(text)) for pseudonym, text in instances.items()}
         study_uid = str(study.get("StudyInstanceUID") or "")
@@ -134,7 +134,7 @@ class WriteBackIdentity:
 
     def stamp(self, target: Dataset) -> None:
         """Write patient and study into `target`, in UTF-8 (ISO_IR 192), every spelling of the name kept."""
-        with _as_received():
+        with as_received():
             target.SpecificCharacterSet = "ISO_IR 192"
             target.StudyInstanceUID = self.study_uid
             for keyword in TYPE_2:
@@ -144,7 +144,7 @@ class WriteBackIdentity:
 
     def copy(self, target: Dataset, *keywords: str) -> None:
         """Write further attributes into `target`, empty where the source lacked them."""
-        with _as_received():
+        with as_received():
             for keyword in keywords:
                 _copy(self._study, target, keyword, empty=True)
 
@@ -154,7 +154,7 @@ class WriteBackIdentity:
         item = Dataset()
         sources = [self._study, *(self._study.get("RequestAttributesSequence") or [])]
         keywords = ("AccessionNumber", *REQUEST_TYPE_2, *REQUEST_ISSUERS, *(REQUEST_WORKITEM if workitem else ()))
-        with _as_received():
+        with as_received():
             item.StudyInstanceUID = self.study_uid
             item.ReferencedStudySequence = []
             for keyword in keywords:
@@ -190,7 +190,7 @@ def text_of(item: Dataset, keyword: str) -> str:
 
 
 @contextmanager
-def _as_received() -> Iterator[None]:
+def as_received() -> Iterator[None]:
     """Take odd values as they came: pydicom's complaint about one would print it.
 
     The switch is global to pydicom, so two threads must not restore it out of order.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal, Protocol
 
-from edge_node.config.schema import Fhir, Hl7
+from edge_node.config.schema import Fhir, Hl7, UpsRs
 from edge_node.domain.errors import Stop
 from edge_node.domain.finding import TriageResult
 from edge_node.domain.worklist import Peer, Priority
@@ -24,6 +24,7 @@ class Site:
     key_image: Literal["always", "flagged", "never"] = "always"
     hl7: Hl7 | None = None
     fhir: Fhir | None = None
+    ups_rs: UpsRs | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -306,7 +306,7 @@ def test_a_writer_needs_its_own_destination_and_no_other(file: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["fhir"])
+@pytest.mark.parametrize("name", ["fhir", "ups_rs"])
 def test_a_web_writer_needs_an_address_that_keeps_patient_data_safe(file: Path, name: str) -> None:
     text = f"[worklist]\nmode = 'live'\nwriters = ['{name}']\n{PEERS}"
     (problem,) = _problems(file, text)
