@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     yield from _rules(config)
     yield from _worklist(config)
     yield from _hl7(config)
+    yield from _fhir(config)
     for name in ("fhir", "ups_rs", "forward"):
         yield from _web_peer(config, name, environ)
     yield from _consent(config)
@@ -120,6 +122,19 @@ def _web_peer(config: Config, name: str, environ: Mapping[str, str] | None) -> I
     for key, path in {"ca_file": peer.ca_file, "client_cert": peer.client_cert}.items():
         if path is not None and (reason := _file_problem(path)):
             yield Contradiction((f"{name}.{key}",), reason)
+
+
+def _fhir(config: Config) -> Iterator[Contradiction]:
+    options = config.fhir
+    systems = {f"patient_systems.{issuer}": system for issuer, system in options.patient_systems.items()}
+    for key in ("patient_system", "accession_system"):
+        if getattr(options, key):
+            systems[key] = getattr(options, key)
+    for key, system in systems.items():
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s|]+", system):
+            yield Contradiction(
+                (f"fhir.{key}",), "must be a URI, such as urn:oid:1.2.3 or https://hospital.example/mrn"
+            )
 
 
 def _consent(config: Config) -> Iterator[Contradiction]:

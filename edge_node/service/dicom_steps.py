@@ -35,6 +35,7 @@ def site_of(config: Config) -> Site:
         calling_ae=options.calling_ae_title,
         timeout_s=options.timeout_s,
         key_image=options.key_image,
+        evidence="evidence" in options.writers,
         hl7=config.hl7,
         fhir=config.fhir,
         ups_rs=config.ups_rs,
@@ -96,7 +97,7 @@ def _done(task: Task, report: WriteReport) -> Done:
             studies.record_result(
                 connection, task.study_key, task.revision, kind=kind, target=report.writer, uid=uid, at=now
             )
-        if report.writer in ("ups", "ups_rs"):
+        if WRITERS[report.writer].reorders and report.objects:
             studies.reading_written(connection, task.study_key, now)
 
     detail: dict[str, object] = {

@@ -21,7 +21,7 @@ from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import ADVISORY, Code, Finding, ModelIdentity, Verdict
 from edge_node.worklist.evidence import report_reference
 from edge_node.worklist.header import MANUFACTURER
-from edge_node.worklist.identity import WriteBackIdentity, text_of
+from edge_node.worklist.identity import WriteBackIdentity, number_of, text_of
 from edge_node.worklist.uids import result_uid
 from edge_node.worklist.words import (
     ACR_CATEGORIES,
@@ -84,13 +84,13 @@ class Subject:
             "AccessionNumber",
             "StudyDate",
         )
-        number = text_of(known, "PatientID")
+        number = number_of(known, "PatientID")
         if not number:
-            raise _incomplete("has no Patient ID")
+            raise _incomplete("has no Patient ID that could be sent")
         patient = {"type": "Patient", "identifier": {"system": _patient_system(known, options), "value": number}}
-        accession = text_of(known, "AccessionNumber")
+        accession = number_of(known, "AccessionNumber")
         if not accession:
-            raise _incomplete("has no accession number")
+            raise _incomplete("has no accession number that could be sent")
         kind = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "ACSN"}]}
         order = {"type": kind, "value": accession}
         if options.accession_system:
@@ -174,18 +174,27 @@ def observation(order: WriteBack, subject: Subject, finding: Finding, *, withdra
 
 
 def report(
-    order: WriteBack, subject: Subject, findings: list[Finding], gone: list[Finding], *, late: bool = False
+    order: WriteBack,
+    subject: Subject,
+    findings: list[Finding],
+    gone: list[Finding],
+    *,
+    evidence: bool,
+    late: bool = False,
 ) -> Resource:
-    """The preliminary report; without findings one that says that what was said no longer stands."""
+    """The preliminary report, which names the structured report if there is one (`evidence`).
+
+    Without findings it says that what was said (`gone`) no longer stands.
+    """
     said = [NOT_A_DIAGNOSIS, ADVISORY, *([LATE] if late else []), *(about(one) for one in findings)]
     if not findings:
         said.append("No model judged the study as it stands now.")
     said += [f"Withdrawn: what was said of {one.code.meaning}." for one in gone]
     said.append(f"Priority: {order.priority.reason}.")
     named = [identifier(order, "report")]
-    if findings:
-        evidence = report_reference(order.key, order.identity.study_uid, order.revision)
-        named.append({"use": "secondary", "system": "urn:dicom:uid", "value": f"urn:oid:{evidence.sop_uid}"})
+    if findings and evidence:
+        stored = report_reference(order.key, order.identity.study_uid, order.revision)
+        named.append({"use": "secondary", "system": "urn:dicom:uid", "value": f"urn:oid:{stored.sop_uid}"})
     made: Resource = {
         "resourceType": "DiagnosticReport",
         "meta": LABEL,

@@ -12,6 +12,7 @@ from threading import RLock
 from pydicom import config as pydicom_config
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
+from pydicom.valuerep import PersonName
 
 from edge_node.domain.errors import Quarantine
 
@@ -180,13 +181,17 @@ class WriteBackIdentity:
 
 
 def text_of(item: Dataset, keyword: str) -> str:
-    """A single-valued text attribute, "" if it is missing or empty; of several values the first."""
+    """A text attribute, "" if it is missing, empty or has several values: which one counts is not for us to guess."""
     value = item.get(keyword)
-    if value is None or isinstance(value, str):
-        return (value or "").strip()
-    if isinstance(value, Iterable) and not hasattr(value, "components"):  # a PersonName can be iterated as well
-        value = next(iter(value), "")
-    return str(value).strip()
+    several = isinstance(value, Iterable) and not isinstance(value, str | PersonName)
+    stated = {str(one).strip() for one in value if one} if several else {str(value or "").strip()}
+    return stated.pop() if len(stated) == 1 else ""
+
+
+def number_of(item: Dataset, keyword: str) -> str:
+    """The same for an identifier, "" as well if it has a control character: it would be another one without."""
+    value = text_of(item, keyword)
+    return "" if any(ord(letter) < 32 or ord(letter) == 127 for letter in value) else value
 
 
 @contextmanager

@@ -37,7 +37,7 @@ from edge_node.worklist.hl7 import (
     segment,
     universal,
 )
-from edge_node.worklist.identity import text_of
+from edge_node.worklist.identity import number_of, text_of
 from edge_node.worklist.words import (
     ACR_CATEGORIES,
     CATEGORY,
@@ -93,8 +93,9 @@ class Message:
     content: bytes
 
 
-def message(order: WriteBack, options: Hl7) -> Message | None:
-    """The ORU^R01 of one result; None when no model judged and no earlier result needs withdrawing.
+def message(order: WriteBack, options: Hl7, *, evidence: bool = True) -> Message | None:
+    """The ORU^R01 of one result; None when no model judged and no earlier result needs withdrawing. `evidence` says
+    whether there is a structured report to refer to.
 
     Raises Quarantine ``worklist.identity-incomplete`` when the study has no Patient ID, or neither an accession number
     nor an order number: the receiver could file the result under the wrong patient or order.
@@ -121,9 +122,16 @@ def message(order: WriteBack, options: Hl7) -> Message | None:
                 9: coded(PRIORITIES[order.priority.level]),
             },
         ),
-        *_observations(order, judged),
+        *_observations(order, judged, evidence),
     ]
-    return Message(control_id, ("\r".join(segments) + "\r").encode("utf-8", "replace"))
+    try:
+        return Message(control_id, ("\r".join(segments) + "\r").encode("utf-8"))
+    except UnicodeEncodeError:  # half a surrogate pair; the error would quote the message
+        raise Quarantine(
+            "worklist.cannot-encode",
+            "the result cannot be encoded as HL7 with the identity as received",
+            hint="edge-node study show STUDY",
+        ) from None
 
 
 def _control_id(order: WriteBack) -> str:
@@ -156,16 +164,16 @@ def _header(order: WriteBack, options: Hl7, control_id: str) -> str:
 
 
 def _patient(patient: Dataset, options: Hl7) -> str:
-    number = text_of(patient, "PatientID")
+    number = number_of(patient, "PatientID")
     if not number:
-        raise _incomplete("has no Patient ID")
+        raise _incomplete("has no Patient ID that could be sent")
     issuer = issuer_of(patient) or authority(options.assigning_authority)
     if not issuer:
         raise _incomplete("names no issuer of the Patient ID, and hl7.assigning_authority is not set")
     numbers = [components(escape(number), "", "", issuer, "PI")]
     for other in patient.get("OtherPatientIDsSequence") or []:
-        if text_of(other, "PatientID") and issuer_of(other):  # a number of nobody could be anybody's
-            numbers.append(components(escape(text_of(other, "PatientID")), "", "", issuer_of(other), "PI"))
+        if number_of(other, "PatientID") and issuer_of(other):  # a number of nobody could be anybody's
+            numbers.append(components(escape(number_of(other, "PatientID")), "", "", issuer_of(other), "PI"))
     sex = text_of(patient, "PatientSex")
     return segment(
         "PID",
@@ -180,7 +188,7 @@ def _patient(patient: Dataset, options: Hl7) -> str:
 
 
 def _visit(patient: Dataset) -> Iterator[str]:
-    number = text_of(patient, "AdmissionID")
+    number = number_of(patient, "AdmissionID")
     if number:
         by = next(iter(patient.get("IssuerOfAdmissionIDSequence") or []), Dataset())
         issuer = authority(text_of(by, "LocalNamespaceEntityID"), *universal(by))
@@ -189,10 +197,10 @@ def _visit(patient: Dataset) -> Iterator[str]:
 
 def _numbers(requested: Dataset) -> dict[int, str]:
     """Placer and filler order number; a RIS that gives none of its own fills orders under the accession number."""
-    placer = text_of(requested, "PlacerOrderNumberImagingServiceRequest")
-    filler = text_of(requested, "FillerOrderNumberImagingServiceRequest") or text_of(requested, "AccessionNumber")
+    placer = number_of(requested, "PlacerOrderNumberImagingServiceRequest")
+    filler = number_of(requested, "FillerOrderNumberImagingServiceRequest") or number_of(requested, "AccessionNumber")
     if not placer and not filler:
-        raise _incomplete("has neither an accession number nor an order number")
+        raise _incomplete("has neither an accession number nor an order number that could be sent")
     return {
         2: entity(placer, next(iter(requested.get("OrderPlacerIdentifierSequence") or []), None)),
         3: entity(filler, next(iter(requested.get("OrderFillerIdentifierSequence") or []), None)),
@@ -217,7 +225,7 @@ def _request(order: WriteBack, patient: Dataset, requested: Dataset) -> str:
                 text_of(patient, "StudyDate"), text_of(patient, "StudyTime"), text_of(patient, "TimezoneOffsetFromUTC")
             ),
             16: person_names(physician, numbered=True),
-            18: escape(text_of(requested, "AccessionNumber")),
+            18: escape(number_of(requested, "AccessionNumber")),
             22: moment(order.identity.local(order.made_at)),
             24: SECTIONS.get(order.identity.text("Modality"), "RAD"),
             25: STORED,
@@ -240,7 +248,7 @@ class _Observation:
         return (self.code.value, self.sub_id)
 
 
-def _observations(order: WriteBack, judged: bool) -> Iterator[str]:
+def _observations(order: WriteBack, judged: bool, evidence: bool) -> Iterator[str]:
     """The OBX segments: the draft in words first, then the same in codes, then what no longer stands."""
     now = ranked(order.result) if judged else []
     before = ranked(order.earlier) if order.earlier is not None else []
@@ -250,7 +258,7 @@ def _observations(order: WriteBack, judged: bool) -> Iterator[str]:
         *_findings(now),
         _Observation("HD", STUDY_UID, components("", order.identity.study_uid, "ISO")),
     ]
-    if judged:
+    if judged and evidence:
         report = report_reference(order.key, order.identity.study_uid, order.revision)
         stated.append(_Observation("HD", REPORT_UID, components("", report.sop_uid, "ISO")))
     places = {one.place for one in stated}

@@ -37,6 +37,7 @@ class FhirWriter:
 
     def __init__(self, site: Site) -> None:
         self._options = site.fhir or Fhir()
+        self._evidence = site.evidence
         self._server = server_of(self._options, site.timeout_s)
 
     def write(self, order: WriteBack) -> WriteReport:
@@ -49,7 +50,7 @@ class FhirWriter:
         named = fhir.identifier(order, "task")
         there = self._task(named) if order.revision > 1 else None
         late = there is not None and there.get("status") not in fhir.OPEN
-        entries = _entries(order, subject, judged, late)
+        entries = _entries(order, subject, judged, late, self._evidence)
         if there is None:
             entries.append(_create(fhir.task(order, subject)))
         elif not late and fhir.more_urgent(order, there):
@@ -108,7 +109,7 @@ def server_of(options: Fhir, timeout_s: float) -> WebServer:
     return WebServer("fhir", options, "fhir", timeout_s)
 
 
-def _entries(order: WriteBack, subject: Subject, judged: bool, late: bool) -> list[Resource]:
+def _entries(order: WriteBack, subject: Subject, judged: bool, late: bool, evidence: bool) -> list[Resource]:
     """Devices, observations and the report. The first revision creates if there is none yet; a later one updates."""
     now = ranked(order.result) if judged else []
     gone = withdrawn(order.earlier, now)
@@ -118,7 +119,7 @@ def _entries(order: WriteBack, subject: Subject, judged: bool, late: bool) -> li
         *(_create(fhir.device(order, model)) for model in models.values()),
         *(write(fhir.observation(order, subject, one)) for one in now),
         *(write(fhir.observation(order, subject, one, withdrawn=True)) for one in gone),
-        write(fhir.report(order, subject, now, gone, late=late)),
+        write(fhir.report(order, subject, now, gone, evidence=evidence, late=late)),
     ]
 
 

@@ -19,11 +19,12 @@ class Hl7Writer:
 
     def __init__(self, site: Site) -> None:
         self._options = site.hl7 or Hl7()
+        self._evidence = site.evidence
         self._listener = listener_of(self._options, site.timeout_s)
 
     def write(self, order: WriteBack) -> WriteReport:
         """Raises what `oru.message` and `mllp.deliver` raise."""
-        made = message(order, self._options)
+        made = message(order, self._options, evidence=self._evidence)
         if made is None:
             return WriteReport("hl7", str(self._listener), "nothing-to-say")
         deliver(made.content, made.control_id, self._listener)

@@ -15,13 +15,15 @@ from edge_node.worklist.identity import WriteBackIdentity
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where this site wants its results: archive, UPS worklist (None: not configured) and how we call them."""
+    """Where this site wants its results: archive, UPS worklist (None: not configured) and how we call them; `evidence`
+    says whether a structured report is among them, for others to refer to."""
 
     pacs: Peer | None
     ups: Peer | None
     calling_ae: str
     timeout_s: float
     key_image: Literal["always", "flagged", "never"] = "always"
+    evidence: bool = True
     hl7: Hl7 | None = None
     fhir: Fhir | None = None
     ups_rs: UpsRs | None = None

@@ -16,6 +16,7 @@ from edge_node.config.schema import Hl7
 from edge_node.domain.errors import Quarantine, Retry, Stop
 from edge_node.domain.finding import TriageOutcome, TriageResult, Verdict
 from edge_node.worklist.evidence import report_reference
+from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.writer import Site, WorklistWriter
 from edge_node.worklist.writers import WRITERS
 from tests.integration.peers_mllp import (
@@ -30,7 +31,18 @@ from tests.integration.peers_mllp import (
     stay_silent,
 )
 from tests.integration.peers_orthanc import free_port
-from tests.results_back import JAPANESE, KEY, PATIENT, STUDY_UID, finding, identity, priority, result, write_back
+from tests.results_back import (
+    JAPANESE,
+    KEY,
+    PATIENT,
+    STUDY_UID,
+    envelopes,
+    finding,
+    identity,
+    priority,
+    result,
+    write_back,
+)
 
 
 def writer_to(port: int, *, timeout_s: float = 5, **options: Any) -> WorklistWriter:
@@ -102,11 +114,11 @@ def test_prefix_and_suffix_change_places_and_a_missing_name_deletes_none() -> No
 def test_delimiters_in_a_value_stay_inside_it() -> None:
     with MllpListener() as listener:
         writer_to(listener.port).write(
-            write_back(identity=identity(PatientName="A|B&C~D^F", AccessionNumber="A|1&2^3~4\r5"))
+            write_back(identity=identity(PatientName="A|B&C~D^F", AccessionNumber="A|1&2^3~4"))
         )
         rows = listener.rows()
     assert rows["PID"][0][5] == "A\\F\\B\\T\\C\\R\\D^F^^^^^L^A"
-    assert rows["OBR"][0][18] == "A\\F\\1\\T\\2\\S\\3\\R\\4 5"
+    assert rows["OBR"][0][18] == "A\\F\\1\\T\\2\\S\\3\\R\\4"
     assert rows["OBR"][0][25] == "R"
 
 
@@ -233,6 +245,8 @@ def test_a_study_nothing_was_said_of_needs_no_message() -> None:
     "missing",
     [
         {"PatientID": None},
+        {"PatientID": ["MRN-1", "MRN-2"]},
+        {"PatientID": "MRN\r1"},
         {"IssuerOfPatientID": None},
         {
             "AccessionNumber": None,
@@ -240,7 +254,7 @@ def test_a_study_nothing_was_said_of_needs_no_message() -> None:
             "FillerOrderNumberImagingServiceRequest": None,
         },
     ],
-    ids=["patient", "issuer", "order"],
+    ids=["patient", "two-patients", "control-character", "issuer", "order"],
 )
 def test_what_could_be_filed_under_the_wrong_patient_or_order_is_not_sent(missing: dict[str, Any]) -> None:
     with MllpListener() as listener:
@@ -295,3 +309,18 @@ def test_sending_logs_nothing_about_the_patient(caplog: pytest.LogCaptureFixture
         writer_to(listener.port).write(write_back())
     shown = caplog.text + repr(raised.value)
     assert not [value for value in PATIENT.values() if value in shown and len(value) > 1]
+
+
+def test_a_site_without_structured_reports_is_not_sent_to_one() -> None:
+    with MllpListener() as listener:
+        options = Hl7(host="127.0.0.1", port=listener.port)
+        WRITERS["hl7"](Site(None, None, "EDGENODE", 5, evidence=False, hl7=options)).write(write_back())
+        assert "SR_INSTANCE_UID" not in listener.messages[0].decode()
+
+
+def test_a_text_that_is_no_text_is_not_changed_to_be_sent() -> None:
+    study, images = envelopes()
+    broken = WriteBackIdentity.from_envelopes(study.replace("MRN-77310", "MRN\\ud800"), images)
+    with MllpListener() as listener, pytest.raises(Quarantine) as raised:
+        writer_to(listener.port).write(write_back(identity=broken))
+    assert raised.value.code == "worklist.cannot-encode"

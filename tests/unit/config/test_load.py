@@ -317,6 +317,15 @@ def test_a_web_writer_needs_an_address_that_keeps_patient_data_safe(file: Path, 
     assert problem.endswith("user: needs password_file")
 
 
+def test_an_identifier_system_is_a_uri(file: Path) -> None:
+    (problem,) = _problems(file, "[fhir]\npatient_system = 'MRN'\n")
+    assert problem.startswith("2: [fhir] patient_system: must be a URI")
+    (problem,) = _problems(file, "[fhir]\npatient_systems = { WARD = 'urn:oid:1|2' }\n")
+    assert "must be a URI" in problem
+    good = "[fhir]\npatient_systems = { WARD = 'urn:oid:1.2', 'A B' = 'https://a.example/mrn' }\n"
+    assert _load(file, good).config.fhir.patient_systems["A B"] == "https://a.example/mrn"
+
+
 @pytest.mark.parametrize(
     "url",
     ["https://trainer.example/dicom-web/studies", "http://127.0.0.1:8042/x", "http://localhost/x", "http://[::1]:80/x"],
