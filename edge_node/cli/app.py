@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edge_node import __version__
-from edge_node.cli import audit, config, consent, deid, demo, docs, node, peers, queue, study, worklist
+from edge_node.cli import audit, config, consent, deid, demo, docs, ingest, key, node, peers, queue, study, worklist
 from edge_node.cli.console import fail, print_data
 from edge_node.cli.context import Invocation
 from edge_node.domain.errors import EdgeNodeError
@@ -28,8 +28,10 @@ app.add_typer(queue.app, name="queue")
 app.add_typer(deid.app, name="deid")
 app.add_typer(consent.app, name="consent")
 app.add_typer(audit.app, name="audit")
+app.add_typer(key.app, name="key")
 node.register(app)
 peers.register(app)
+ingest.register(app)
 demo.register(app)
 docs.register(app)
 

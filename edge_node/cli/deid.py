@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from edge_node.cli import deid_folder
+from edge_node.cli import deid_folder, reidentify
 from edge_node.cli.console import emit, print_data, say, table
 from edge_node.cli.context import Invocation
 from edge_node.domain.status import ExitCode
 
 app = typer.Typer(help="De-identification: prove a recipe, show what it does.", no_args_is_help=True)
 deid_folder.register(app)
+reidentify.register(app)
 _ACTIONS = ("removed", "emptied", "replaced", "kept", "added", "empty")
 _FEW = 12  # doubts about the whole file that are worth a line each
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
@@ -100,15 +101,18 @@ def dry_run(
     profile: deid_folder.Profile = None,
     key_file: deid_folder.KeyFile = None,
     variables: deid_folder.Variables = None,
+    may_leave: deid_folder.MayLeave = None,
+    deface: deid_folder.Deface = False,
     json: Json = False,
 ) -> None:
     """What a recipe would do to a folder, attribute by attribute, without writing anything and without a value.
 
-    Exit code 1 if anything would be held back.
+    Pixels are judged too, as `deid apply` would. Exit code 1 if anything would be held back.
     """
     call: Invocation = ctx.obj
     engine = deid_folder.engine_of(call, recipe, profile, key_file, variables)
-    seen = deid_folder.surveyed(directory, engine, quiet=json or call.json)
+    tools = deid_folder.tools_for(engine, may_leave, deface)
+    seen = deid_folder.surveyed(directory, engine, tools, quiet=json or call.json)
     rows = [(a.name, a.kind, a.basic, *(counts[action] or "" for action in _ACTIONS)) for a, counts in seen.rows()]
     data = {
         "recipe": engine.recipe_id.sha256,
@@ -116,6 +120,7 @@ def dry_run(
         "clean": seen.clean,
         "quarantined": [{"file": one.file, "code": one.code, "reason": one.reason} for one in seen.held],
         "pixel_risk": seen.risks,
+        "pixels": seen.pixels,
         "attributes": [{"name": a.name, "class": a.kind, "basic": a.basic, **counts} for a, counts in seen.rows()],
     }
 
@@ -123,6 +128,8 @@ def dry_run(
         table(("attribute", "class", "E.1-1", *_ACTIONS), rows)
         if seen.held:
             table(("file", "code", "reason"), [(one.file, one.code, one.reason) for one in seen.held])
+        for done, count in seen.pixels.items():
+            say(f"{count} × pixels {done}")
         say(f"{seen.clean} of {seen.files} would be clean, {len(seen.held)} held back; nothing was written")
 
     emit(data, json=json or call.json, human=human)

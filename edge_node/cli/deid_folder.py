@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,7 +23,8 @@ from edge_node.domain.status import ExitCode
 
 if TYPE_CHECKING:
     from edge_node.deid import Deidentifier
-    from edge_node.deid.survey import Survey
+    from edge_node.deid.series import Tools
+    from edge_node.deid.survey import Looked, Survey
 
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 RecipeFile = Annotated[Path | None, typer.Option("--recipe", help="Recipe; default: the site's.")]
@@ -32,7 +35,19 @@ Profile = Annotated[
 KeyFile = Annotated[
     Path | None, typer.Option("--key-file", help="File with the key of the pseudonyms; default: the node's.")
 ]
+Label = Annotated[str, typer.Option("--label", help="Key label: pseudonyms of their own, for one trial.")]
 Variables = Annotated[list[str] | None, typer.Option("--var", help="NAME=VALUE for var:NAME in the recipe.")]
+MayLeave = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pixels-may-leave",
+        metavar="CLASS",
+        help="Images of this risk (ultrasound, secondary-capture …) may leave once masked and looked at again.",
+    ),
+]
+Deface = Annotated[
+    bool, typer.Option("--deface", help="Remove faces from head CT; hold head series that no method applies to.")
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -50,9 +65,12 @@ def apply(
     key_file: KeyFile = None,
     profile: Profile = None,
     variables: Variables = None,
+    label: Label = "",
     jobs: Annotated[int, typer.Option("--jobs", min=0, help="Processes; 0: one a core.")] = 0,
+    may_leave: MayLeave = None,
+    deface: Deface = False,
     uncleaned_pixels: Annotated[
-        str, typer.Option("--uncleaned-pixels", help="hold, or write: objects whose pixels may show identity.")
+        str, typer.Option("--uncleaned-pixels", help="hold, or write: objects whose pixels may still show identity.")
     ] = "hold",
     json: Json = False,
 ) -> None:
@@ -68,19 +86,33 @@ def apply(
     path, base = which_recipe(call, recipe, profile)
     variables = with_the_sites(call, recipe or profile, variables)
     work = folder.Work(
-        path, key_of(call, key_file), __version__, base, variables_of(variables), uncleaned_pixels == "hold"
+        path,
+        key_of(call, key_file),
+        __version__,
+        base,
+        variables_of(variables),
+        hold_pixels=uncleaned_pixels == "hold",
+        label=label,
+        leave=risks_of(may_leave),
+        deface=deface,
     )
     quiet = json or call.json
     folder.check_folders(in_dir, out_dir)
     total = len(folder.files_in(in_dir))
     jobs = min(jobs or os.cpu_count() or 1, total)
-    outcomes = []
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*bar, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:
         task = progress.add_task("de-identifying", total=total)
-        for outcome in folder.apply(in_dir, out_dir, work, jobs=jobs):
-            outcomes.append(outcome)
-            progress.advance(task)
+        bars = {"header": task, "pixels": progress.add_task("looking at pixels", total=None, visible=False)}
+
+        def tell(what: str, count: int) -> None:
+            if what == "pixels due":
+                progress.update(bars["pixels"], total=count, visible=True)
+            else:
+                progress.advance(bars[what], count)
+
+        with _ended_by_signal(), closing(folder.apply(in_dir, out_dir, work, jobs=jobs, tell=tell)) as done:
+            outcomes = list(done)
     held = [one for one in outcomes if not one.written]
     identity = work.engine().recipe_id
     written = len(outcomes) - len(held)
@@ -90,7 +122,12 @@ def apply(
         "written": written,
         "quarantined": [{"file": one.source, "code": one.code, "reason": one.reason} for one in held],
         "outputs": [
-            {"file": one.source, "output": one.target, **({"note": one.note} if one.note else {})}
+            {
+                "file": one.source,
+                "output": one.target,
+                **({"note": one.note} if one.note else {}),
+                **({"pixels": one.pixels} if one.pixels else {}),
+            }
             for one in outcomes
             if one.written
         ],
@@ -101,6 +138,8 @@ def apply(
             table(("file", "code", "reason"), [(one.source, one.code, one.reason) for one in held])
         for note, count in Counter(one.note for one in outcomes if one.note).items():
             say(f"{count} × {note}: two files with one SOP Instance UID")
+        for done, count in Counter(one.pixels for one in outcomes if one.pixels and one.written).items():
+            say(f"{count} × pixels {done.removeprefix('review:')}")
         say(f"{written} of {len(outcomes)} written, {len(held)} held back, by recipe {identity.name}")
 
     emit(data, json=quiet, human=human)
@@ -115,6 +154,8 @@ def report(
     profile: Profile = None,
     key_file: KeyFile = None,
     variables: Variables = None,
+    may_leave: MayLeave = None,
+    deface: Deface = False,
     pictures: Annotated[int, typer.Option("--pictures", min=0, help="Objects to show and to validate.")] = 6,
 ) -> None:
     """Write one self-contained page: what was held back, what left, by attribute, pixels and validity before and after.
@@ -128,12 +169,14 @@ def report(
     samples: list[Sample] = []
     kinds: Counter[str] = Counter()
 
-    def look(path: Path, part10: bytes | None, modality: str) -> None:
-        if part10 is not None and len(samples) < pictures and not kinds[modality]:
-            kinds[modality] += 1
-            samples.append(sample_of(path, part10))
+    def look(path: Path, seen: Looked) -> None:
+        kind = f"{seen.modality} {seen.pixels}"
+        if seen.part10 is not None and len(samples) < pictures and not kinds[kind]:
+            kinds[kind] += 1
+            samples.append(sample_of(path, seen.part10, seen.pixels))
 
-    seen = surveyed(directory, engine, quiet=call.json, look=look)
+    tools = tools_for(engine, may_leave, deface)
+    seen = surveyed(directory, engine, tools, quiet=call.json, look=look)
     identity = engine.recipe_id
     out.write_text(
         page(seen, samples, recipe=identity.name, sha256=identity.sha256, claims=engine.claims), encoding="utf-8"
@@ -186,11 +229,12 @@ def engine_of(
 def surveyed(
     directory: Path,
     engine: Deidentifier,
+    tools: Tools,
     *,
     quiet: bool,
-    look: Callable[[Path, bytes | None, str], None] = lambda _path, _part10, _modality: None,
+    look: Callable[[Path, Looked], None] = lambda _path, _looked: None,
 ) -> Survey:
-    """Survey a folder (or one file) under a progress bar. `look(path, clean bytes or None, class of object)`."""
+    """Survey a folder (or one file) under a progress bar; `look` is shown every file."""
     from edge_node.deid import folder
     from edge_node.deid.survey import Survey, survey
 
@@ -199,11 +243,42 @@ def surveyed(
     with Progress(console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:
         task = progress.add_task("looking", total=len(paths))
         root = directory.parent if directory.is_file() else directory
-        for path, part10, seen in survey(paths, root, engine):
-            newest = next(reversed(seen.modalities), "") if part10 is not None else ""
-            look(path, part10, newest)
+        for path, looked in survey(paths, root, engine, tools, seen):
+            look(path, looked)
             progress.advance(task)
     return seen
+
+
+def risks_of(given: list[str] | None) -> frozenset[str]:
+    """The classes of `--pixels-may-leave`. Raises BadParameter for one that does not exist."""
+    from edge_node.config.schema import PIXEL_RISKS
+
+    for word in given or ():
+        if word not in PIXEL_RISKS:
+            raise typer.BadParameter(f"{word!r} is none of {', '.join(PIXEL_RISKS)}", param_hint="--pixels-may-leave")
+    return frozenset(given or ())
+
+
+def tools_for(engine: Deidentifier, may_leave: list[str] | None, deface: bool) -> Tools:
+    """What pixels would be cleaned with by `apply`."""
+    from edge_node.deid.series import load_finder, tools_of
+
+    recipes = {engine.recipe_id.sha256: engine.recipe}
+    return tools_of(recipes, load_finder(), vendor_boxes=True, deface=deface, leave=risks_of(may_leave))
+
+
+@contextmanager
+def _ended_by_signal() -> Iterator[None]:
+    """SIGTERM ends the run like an error does: workers finish, drafts go."""
+
+    def end(_number: int, _frame: object) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def which_recipe(call: Invocation, recipe: Path | None, profile: str | None) -> tuple[Path, Path | None]:

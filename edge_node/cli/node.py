@@ -17,6 +17,7 @@ from edge_node.cli.context import Invocation
 from edge_node.domain.status import ExitCode
 from edge_node.domain.study import Role
 
+MOST_REFUSALS = 20
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 
@@ -146,6 +147,11 @@ def _page(shot: dict[str, Any]) -> Group:
                 f"{row['code']}: {row['message']}",
             )
         parts += ["", Text("quarantine (edge-node study release|discard ITEM)", "bold yellow"), held]
+    if shot["refused"]:
+        refused = _grid("from", "reason", "count", "last")
+        for row in shot["refused"][:MOST_REFUSALS]:
+            refused.add_row(row["from"], row["reason"], str(row["count"]), clock(row["last_at"]))
+        parts += ["", Text("refused since the receiver started (edge-node docs operations)", "bold yellow"), refused]
     return Group(*parts)
 
 

@@ -12,6 +12,7 @@ from rich.progress import Progress
 from edge_node.cli.console import emit, say, table
 from edge_node.cli.context import Invocation
 from edge_node.config.schema import Config
+from edge_node.config.tls import peer_of
 from edge_node.domain.errors import Stop
 from edge_node.domain.status import ExitCode
 from edge_node.domain.worklist import Peer
@@ -41,7 +42,7 @@ def peer_named(config: Config, name: str) -> Peer:
             hint=f"add [peers.{name}] to the configuration, or say AET@host:port",
             exit_code=ExitCode.USAGE,
         )
-    return Peer(entry.ae_title, entry.host, entry.port)
+    return peer_of(entry)
 
 
 def echo(ctx: typer.Context, peer: str, json: Json = False) -> None:

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_node.config.addresses import address_fault
+from edge_node.config.addresses import address_fault, is_loopback
+from edge_node.config.destinations import WebPeer
 from edge_node.config.rules import rule_faults
-from edge_node.config.schema import SHIPPED_RECIPES, Config, WebPeer
+from edge_node.config.schema import SHIPPED_RECIPES, Config
 from edge_node.config.secrets import secret_file_problem
 
 
@@ -26,8 +27,12 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
 
     A file that this process may not look at counts as present: the role that needs it will say if it is not.
     """
+    yield from _tls(config, environ)
+    yield from _peers(config, environ)
+    yield from _stow(config, environ)
     yield from _settle(config)
     yield from _folders(config)
+    yield from _escrow(config)
     yield from _rules(config)
     yield from _worklist(config)
     yield from _hl7(config)
@@ -35,6 +40,81 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     for name in ("fhir", "ups_rs", "forward"):
         yield from _web_peer(config, name, environ)
     yield from _consent(config)
+
+
+def _tls(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:
+    tls = config.tls
+    if not tls.port:
+        if not config.receive.plain:
+            yield Contradiction(("receive.plain", "tls.port"), "nothing would listen; set tls.port, or leave plain on")
+        return
+    if config.receive.plain and tls.port == config.receive.port:
+        yield Contradiction(("tls.port", "receive.port"), "is receive.port already; choose another one")
+    if tls.cert is None:
+        yield Contradiction(("tls.cert", "tls.port"), "is needed when tls.port is set")
+    if tls.key is None:
+        yield Contradiction(("tls.key", "tls.port"), "is needed when tls.port is set")
+    elif reason := secret_file_problem(tls.key, environ=environ):
+        yield Contradiction(("tls.key",), reason)
+    if tls.allowed_clients and tls.client_ca is None:
+        yield Contradiction(("tls.allowed_clients", "tls.client_ca"), "needs client_ca")
+    for key, path in {"cert": tls.cert, "client_ca": tls.client_ca}.items():
+        if path is not None and (reason := _file_problem(path)):
+            yield Contradiction((f"tls.{key}",), reason)
+
+
+def _stow(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:
+    stow = config.stow
+    if not stow.port:
+        return
+    taken = {"tls.port": config.tls.port, "status.port": config.status.port}
+    if config.receive.plain:
+        taken["receive.port"] = config.receive.port
+    for key, port in taken.items():
+        if port == stow.port:
+            yield Contradiction(("stow.port", key), f"is {key} already; choose another one")
+    if (stow.cert is None) != (stow.key is None):
+        lacks, has = ("cert", "key") if stow.cert is None else ("key", "cert")
+        yield Contradiction((f"stow.{has}", f"stow.{lacks}"), f"needs {lacks}")
+    if stow.client_ca is not None and stow.cert is None:
+        yield Contradiction(("stow.client_ca", "stow.cert"), "needs cert and key")
+    if stow.user and stow.password_file is None:
+        yield Contradiction(("stow.user", "stow.password_file"), "needs password_file")
+    if stow.password_file is not None and not stow.user:
+        yield Contradiction(("stow.password_file", "stow.user"), "needs user")
+    if stow.user and stow.token_file is not None:
+        yield Contradiction(("stow.token_file", "stow.user"), "cannot be used together with user; choose one")
+    if not is_loopback(stow.host):
+        if stow.cert is None:
+            yield Contradiction(
+                ("stow.host", "stow.cert"), "would take studies unencrypted over the network; set cert and key"
+            )
+        if not (stow.user or stow.token_file or stow.client_ca):
+            yield Contradiction(
+                ("stow.host", "stow.token_file"), "would take studies from anybody; set token_file, user or client_ca"
+            )
+    for key, path in {"password_file": stow.password_file, "token_file": stow.token_file, "key": stow.key}.items():
+        if path is not None and (reason := secret_file_problem(path, environ=environ)):
+            yield Contradiction((f"stow.{key}",), reason)
+    for key, path in {"cert": stow.cert, "client_ca": stow.client_ca}.items():
+        if path is not None and (reason := _file_problem(path)):
+            yield Contradiction((f"stow.{key}",), reason)
+
+
+def _peers(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:
+    for name, peer in config.peers.items():
+        told = {"ca_file": peer.ca_file, "client_cert": peer.client_cert, "client_key": peer.client_key}
+        for key, path in told.items():
+            if path is None:
+                continue
+            check = secret_file_problem(path, environ=environ) if key == "client_key" else _file_problem(path)
+            if not peer.tls:
+                yield Contradiction((f"peers.{name}.{key}", f"peers.{name}.tls"), "has no effect without tls = true")
+            elif check:
+                yield Contradiction((f"peers.{name}.{key}",), check)
+        if (peer.client_cert is None) != (peer.client_key is None):
+            lacks, has = ("client_cert", "client_key") if peer.client_cert is None else ("client_key", "client_cert")
+            yield Contradiction((f"peers.{name}.{has}", f"peers.{name}.{lacks}"), f"needs {lacks}")
 
 
 def _settle(config: Config) -> Iterator[Contradiction]:
@@ -50,8 +130,31 @@ def _settle(config: Config) -> Iterator[Contradiction]:
 def _folders(config: Config) -> Iterator[Contradiction]:
     if reason := _recipe_problem(config.deid.recipe):
         yield Contradiction(("deid.recipe",), reason)
+    if (inbox := config.inbox.folder) is not None:
+        data = config.node.data_dir
+        if reason := _folder_problem(inbox):
+            yield Contradiction(("inbox.folder",), reason)
+        elif inbox == data or inbox in data.parents or data in inbox.parents:
+            yield Contradiction(("inbox.folder", "node.data_dir"), "must not lie in node.data_dir, nor around it")
     if config.triage.models_dir is not None and (reason := _folder_problem(config.triage.models_dir)):
         yield Contradiction(("triage.models_dir",), reason)
+
+
+def _escrow(config: Config) -> Iterator[Contradiction]:
+    path = config.deid.escrow
+    if path is None:
+        return
+    try:
+        text = path.read_bytes()[:65536]
+    except OSError as error:
+        yield Contradiction(("deid.escrow",), f"{path}: cannot be read: {error.strerror}")
+        return
+    if b"PRIVATE KEY" in text:
+        yield Contradiction(
+            ("deid.escrow",), f"{path}: is a private key, which must not be on this machine; give the public key"
+        )
+    elif b"BEGIN PUBLIC KEY" not in text:
+        yield Contradiction(("deid.escrow",), f"{path}: is no public key in PEM")
 
 
 def _rules(config: Config) -> Iterator[Contradiction]:

@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 from threading import Lock
 
-from edge_node.config.schema import WebPeer
+from edge_node.config.destinations import WebPeer
 from edge_node.config.secrets import read_secret_file
 from edge_node.domain.errors import Retry, Stop
 

@@ -43,7 +43,8 @@ def example_toml() -> str:
             for peer, values in _PEERS.items():
                 lines += ["", f"#[peers.{peer}]"]
                 for option in options.values():
-                    lines += [*_comment(_described(option)), f"#{option.key} = {toml_value(values[option.key])}"]
+                    value = values.get(option.key, option.default)
+                    lines += [*_comment(_described(option)), f"#{option.key} = {toml_value(value)}"]
             continue
         lines.append("#[[deid.rules]]" if name == RULES else f"[{name}]")
         shown = _RULE if name == RULES else {}

@@ -281,14 +281,15 @@ def _path_options(values: Mapping[str, Any]) -> Iterator[tuple[Key, Option]]:
 
 
 def _tables(values: Mapping[str, Any], path: Key) -> Iterator[tuple[Key, dict[str, Any]]]:
-    """The table at `path`, or if there is an array of tables, each of them."""
+    """The table at `path`; if there are several (an array of tables, peers by name), each of them."""
     found: Any = values
     for part in path:
         found = found.get(part) if isinstance(found, dict) else None
-    for number, table in enumerate(found if isinstance(found, list) else ()):
+    several = found.items() if path == ("peers",) and isinstance(found, dict) else ()
+    for name, table in (*several, *enumerate(found if isinstance(found, list) else ())):
         if isinstance(table, dict):
-            yield (*path, str(number)), table
-    if isinstance(found, dict):
+            yield (*path, str(name)), table
+    if isinstance(found, dict) and path != ("peers",):
         yield path, found
 
 

@@ -8,9 +8,12 @@ from __future__ import annotations
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
+
+from edge_node.config.destinations import Fhir, Hl7, UpsRs, WebPeer
+from edge_node.config.section import Port, Section
 
 
 def _ae_title(value: str) -> str:
@@ -48,13 +51,6 @@ AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Modality = Annotated[str, AfterValidator(_modality)]
 Trial = Annotated[str, AfterValidator(_trial)]
 Variables = Annotated[dict[str, str], AfterValidator(_variables)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-class Section(BaseModel):
-    """A table of the TOML file; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Node(Section):
@@ -81,6 +77,9 @@ class Storage(Section):
     reserve_mb: int = Field(
         default=1024, ge=16, description="New instances are refused with OUT_OF_RESOURCES when less than this is free."
     )
+    low_mb: int = Field(
+        default=0, ge=0, description="New associations are rejected below this; 0: one and a half times `reserve_mb`."
+    )
     segment_mb: int = Field(default=64, ge=1, description="A sealed spool segment is closed at this size.")
     large_object_mb: int = Field(default=32, ge=1, description="Objects from this size on get a segment of their own.")
 
@@ -91,6 +90,10 @@ class Receive(Section):
     ae_title: AeTitle = Field(default="EDGENODE", description="Our AE title.")
     host: str = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104  a DICOM destination must be reachable
     port: Port = Field(default=11112, description="TCP port to listen on.")
+    plain: bool = Field(
+        default=True,
+        description="Take unencrypted DICOM on `port`; switch it off when every sender speaks TLS ([tls]).",
+    )
     require_called_ae_title: bool = Field(
         default=True, description="Reject associations that call neither this AE title nor one that a deid rule names."
     )
@@ -100,7 +103,18 @@ class Receive(Section):
     max_associations: int = Field(
         default=32, ge=1, description="Simultaneous associations; one more is rejected, not hung."
     )
+    max_associations_per_sender: int = Field(
+        default=0,
+        ge=0,
+        description="Simultaneous associations of one calling AE title and host; 0: no limit of its own.",
+    )
     max_object_mb: int = Field(default=2048, ge=1, description="Larger objects are refused with OUT_OF_RESOURCES.")
+    sender_mb_per_s: float = Field(
+        default=0, ge=0, description="A sender that is faster than this waits for its answers; 0: no limit."
+    )
+    memory_mb: int = Field(
+        default=256, ge=16, description="Memory for objects on their way in; beyond it they wait sealed in the spool."
+    )
     network_timeout_s: float = Field(default=60, gt=0, description="An association silent for so long is aborted.")
     workers: int = Field(default=0, ge=0, description="De-identifying worker processes; 0: one per core, at most 8.")
 
@@ -110,6 +124,56 @@ class Receive(Section):
         for item in value:
             ip_network(item, strict=False)
         return value
+
+
+class Tls(Section):
+    """DICOM over TLS 1.2 and later (PS3.15 B.12, BCP 195), on a port of its own beside `receive.port`."""
+
+    port: Port = Field(default=0, description="TCP port for DICOM over TLS (2762 is the registered one); 0: off.")
+    cert: Path | None = Field(default=None, description="Our certificate, its chain behind it (PEM).")
+    key: Path | None = Field(default=None, description="Key of the certificate (PEM, 0400, without a passphrase).")
+    client_ca: Path | None = Field(
+        default=None, description="CA of the senders' certificates (PEM); when set, a sender without one is refused."
+    )
+    allowed_clients: list[str] = Field(
+        default=[],
+        description="Senders' certificates that may connect: SHA-256 fingerprints or CN=name; empty: any of client_ca.",
+    )
+    handshake_s: float = Field(default=10, gt=0, description="A TLS handshake that takes longer is given up.")
+
+    @field_validator("allowed_clients")
+    @classmethod
+    def _clients(cls, value: list[str]) -> list[str]:
+        for item in value:
+            if not re.fullmatch(r"CN=.+|(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}", item):
+                raise ValueError("a client is CN=name or the SHA-256 fingerprint of its certificate (64 hex digits)")
+        return value
+
+
+class Inbox(Section):
+    """A watched folder: a file that lies still is taken in and removed."""
+
+    folder: Path | None = Field(default=None, description="The folder to watch; unset: none.")
+    still_s: float = Field(default=10, gt=0, description="Seconds without a change after which a file is whole.")
+
+
+class Stow(Section):
+    """STOW-RS (PS3.18 10.5), for a PACS that pushes by HTTP. Beyond loopback it needs TLS and a way to know senders."""
+
+    port: Port = Field(default=0, description="TCP port for POST …/studies; 0: off.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    cert: Path | None = Field(default=None, description="Our certificate, its chain behind it (PEM); unset: no TLS.")
+    key: Path | None = Field(default=None, description="Key of the certificate (PEM, 0400, without a passphrase).")
+    client_ca: Path | None = Field(default=None, description="CA of the senders' certificates; when set, all need one.")
+    user: str = Field(default="", description="User that senders must name (HTTP basic authentication); empty: none.")
+    password_file: Path | None = Field(default=None, description="File (0400) with the password of `user`.")
+    token_file: Path | None = Field(
+        default=None, description="File (0400) with the bearer token that senders must show."
+    )
+    connections: int = Field(default=16, ge=1, le=48, description="Simultaneous connections; one more is answered 503.")
+    max_request_mb: int = Field(default=4096, ge=1, description="A larger request is answered 413.")
+    memory_mb: int = Field(default=512, ge=1, description="Memory for all objects on their way in; beyond it: 503.")
+    timeout_s: float = Field(default=60, gt=0, description="A sender silent for so long is cut off.")
 
 
 class Settle(Section):
@@ -143,6 +207,20 @@ class DeidRule(Section):
     variables: Variables = Field(default={}, description="What var:NAME stands for, on top of those of [deid].")
 
 
+PixelRisk = Literal[
+    "ultrasound",
+    "secondary-capture",
+    "screen-save",
+    "burned-in-annotation",
+    "other-class",
+    "embedded-overlay",
+    "colour-rendering",
+    "derived-image",
+    "image-type-missing",
+]
+PIXEL_RISKS: tuple[str, ...] = get_args(PixelRisk)
+
+
 class Deid(Section):
     """De-identification on entry."""
 
@@ -158,21 +236,13 @@ class Deid(Section):
     vendor_boxes: bool = Field(
         default=True, description="Black out where vendors burn identity in, as the filters of the deid package say."
     )
-    pixels_may_leave: list[
-        Literal[
-            "ultrasound",
-            "secondary-capture",
-            "screen-save",
-            "burned-in-annotation",
-            "other-class",
-            "embedded-overlay",
-            "colour-rendering",
-            "derived-image",
-            "image-type-missing",
-        ]
-    ] = Field(
+    pixels_may_leave: list[PixelRisk] = Field(
         default=[],
         description="Risky images of these kinds may leave once masked and looked at again; others wait for a human.",
+    )
+    escrow: Path | None = Field(
+        default=None,
+        description="Public key (PEM) that each study's identity is sealed to, for good; default: nothing is kept.",
     )
     deface: bool = Field(
         default=False, description="Remove faces from head CT, and withhold head series that no method applies to."
@@ -216,64 +286,6 @@ class Worklist(Section):
     max_age_hours: float = Field(default=24, gt=0, description="Deliveries that fail for so long wait for a human.")
 
 
-class Hl7(Section):
-    """The HL7 listener that gets results when `worklist.writers` names hl7."""
-
-    host: str = Field(default="", description="Host of the MLLP listener (RIS, EHR or interface engine).")
-    port: Port = Field(default=2575, description="Its TCP port.")
-    tls: bool = Field(default=False, description="Speak MLLP in TLS; else results cross the network in the clear.")
-    ca_file: Path | None = Field(default=None, description="CA bundle that signed the listener's certificate.")
-    client_cert: Path | None = Field(default=None, description="Client certificate (PEM) for mutual TLS.")
-    client_key: Path | None = Field(default=None, description="Key of the client certificate.")
-    assigning_authority: str = Field(
-        default="", description="Namespace of Patient IDs (PID-3.4) of studies that name no issuer; empty: they wait."
-    )
-    sending_application: str = Field(default="EDGE-NODE", description="MSH-3.")
-    sending_facility: str = Field(default="", description="MSH-4.")
-    receiving_application: str = Field(default="", description="MSH-5.")
-    receiving_facility: str = Field(default="", description="MSH-6.")
-    processing_id: Literal["P", "T", "D"] = Field(
-        default="P", description="MSH-11: P production, T training, D debugging."
-    )
-    acknowledgement: Literal["original", "enhanced"] = Field(
-        default="original", description="original: wait for AA, AE or AR; enhanced: ask for CA, CE or CR (MSH-15 AL)."
-    )
-
-
-class WebPeer(Section):
-    """A web server we send to, and who we are to it."""
-
-    url: str = Field(default="", description="Address; empty: not used.")
-    user: str = Field(default="", description="User for HTTP basic authentication; empty: none.")
-    password_file: Path | None = Field(default=None, description="File (0400) with the password of `user`.")
-    token_file: Path | None = Field(default=None, description="File (0400) with a bearer token.")
-    ca_file: Path | None = Field(default=None, description="CA bundle that signed the server's certificate.")
-    client_cert: Path | None = Field(default=None, description="Client certificate (PEM) for mutual TLS.")
-    client_key: Path | None = Field(default=None, description="Key of the client certificate.")
-
-
-class Fhir(WebPeer):
-    """The FHIR R4 server that gets results when `worklist.writers` names fhir."""
-
-    url: str = Field(default="", description="Its base address (such as https://ehr.example/fhir/R4).")
-    patient_system: str = Field(
-        default="", description="Identifier system (URI) of Patient IDs that name no issuer; empty: those studies wait."
-    )
-    patient_systems: dict[str, str] = Field(
-        default={}, description="Identifier system (URI) of Patient IDs by their issuer (0010,0021)."
-    )
-    accession_system: str = Field(default="", description="Identifier system (URI) of accession numbers; empty: none.")
-
-
-class UpsRs(WebPeer):
-    """The DICOMweb worklist that gets workitems when `worklist.writers` names ups_rs."""
-
-    url: str = Field(default="", description="Its address up to /workitems (such as https://ris.example/dicom-web).")
-    uid_parameter: Literal["workitem", "AffectedSOPInstanceUID", "none"] = Field(
-        default="workitem", description="How the server wants our UID in /workitems?…; none: the UID without a name."
-    )
-
-
 class Forward(WebPeer):
     """The way to the central trainer."""
 
@@ -308,6 +320,9 @@ class Retention(Section):
     clean_days: float = Field(
         default=7, ge=0, description="Clean objects are destroyed so long after the last delivery."
     )
+    escrow_days: float = Field(
+        default=0, ge=0, description="Escrow records are deleted so long after they were made; 0: never."
+    )
 
 
 class Status(Section):
@@ -323,6 +338,13 @@ class PeerEntry(Section):
     ae_title: AeTitle = Field(description="The peer's AE title.")
     host: str = Field(description="The peer's host name or address.")
     port: Port = Field(description="The peer's TCP port.")
+    tls: bool = Field(default=False, description="Speak TLS with the peer.")
+    tls_name: str = Field(default="", description="Name that the peer's certificate bears; empty: the host.")
+    ca_file: Path | None = Field(
+        default=None, description="CA that signed the peer's certificate; default: the system's."
+    )
+    client_cert: Path | None = Field(default=None, description="Our certificate for the peer (PEM), for mutual TLS.")
+    client_key: Path | None = Field(default=None, description="Key of `client_cert` (PEM, 0400, without a passphrase).")
 
 
 class Config(Section):
@@ -331,6 +353,9 @@ class Config(Section):
     node: Node = Node()
     storage: Storage = Storage()
     receive: Receive = Receive()
+    tls: Tls = Tls()
+    inbox: Inbox = Inbox()
+    stow: Stow = Stow()
     settle: Settle = Settle()
     deid: Deid = Deid()
     triage: Triage = Triage()

@@ -52,8 +52,8 @@ def create_keys(folder: Path) -> tuple[str, ...]:
         for name in NODE_KEYS:
             if _create_key(folder / f"{name}.key"):
                 made.append(name)
-        _sync_folder(folder)
-        _sync_folder(folder.parent)
+        sync_folder(folder)
+        sync_folder(folder.parent)
     except OSError as error:
         raise Stop(
             "secrets.unwritable",
@@ -83,7 +83,8 @@ def _create_key(path: Path) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
@@ -98,15 +99,31 @@ def load_key(name: str, config: Config, *, environ: Mapping[str, str] | None = N
     """
     if name not in NODE_KEYS:
         raise ValueError(f"there is no node key {name!r}")
+    return _load(name, config, os.environ if environ is None else environ)
+
+
+def load_old_key(name: str, config: Config, *, environ: Mapping[str, str] | None = None) -> bytes | None:
+    """The node key that `name` was before its rotation, `NAME.old` in the same places; None if there is none.
+
+    Raises as `load_key`.
+    """
     env = os.environ if environ is None else environ
-    folder = keys_dir(config)
-    credentials = env.get("CREDENTIALS_DIRECTORY")
-    path = folder / f"{name}.key"
-    is_credential = False
+    path, _ = _place(f"{name}.old", config, env)
+    return _load(f"{name}.old", config, env) if path.exists() else None
+
+
+def _place(name: str, config: Config, environ: Mapping[str, str]) -> tuple[Path, bool]:
+    """Where a key is, and whether systemd put it there."""
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
     if credentials:
         credential = Path(credentials) / f"edge-node-{name}.key"
         if credential.exists():
-            path, is_credential = credential, True
+            return credential, True
+    return keys_dir(config) / f"{name}.key", False
+
+
+def _load(name: str, config: Config, environ: Mapping[str, str]) -> bytes:
+    path, is_credential = _place(name, config, environ)
     try:
         content = _read_private(path, KEY_BYTES, is_credential=is_credential)
     except FileNotFoundError:
@@ -153,6 +170,20 @@ def read_secret_file(path: Path, *, environ: Mapping[str, str] | None = None) ->
     return text
 
 
+def read_private_file(path: Path) -> bytes:
+    """At most 64 KiB of a file that nobody else may read. Raises Stop as `read_secret_file`."""
+    try:
+        return _read_private(path, _SECRET_LIMIT, is_credential=False)
+    except FileNotFoundError:
+        raise Stop("secrets.missing-file", f"{path}: the file is not there", hint="check the path") from None
+    except _TooOpen:
+        raise Stop(
+            "secrets.file-too-open", f"{path}: other users may read this secret", hint=f"chmod 0400 {path}"
+        ) from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
 def secret_file_problem(path: Path, *, environ: Mapping[str, str] | None = None) -> str:
     """Why `path` cannot serve as a secret file, from its metadata alone; "" if it can.
 
@@ -178,6 +209,8 @@ class RoleKeys:
     def __init__(self, role: Role, config: Config, *, environ: Mapping[str, str] | None = None) -> None:
         self.role = role
         self._keys = {name: load_key(name, config, environ=environ) for name in keys_for(role)}
+        old = {name: load_old_key(name, config, environ=environ) for name in keys_for(role)}
+        self._old = {name: key for name, key in old.items() if key is not None}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -194,6 +227,16 @@ class RoleKeys:
                 exit_code=70,
             )
         return self._keys[name]
+
+    def old(self, name: str) -> bytes | None:
+        """What the key `name` was before its rotation, as long as that is kept."""
+        self.key(name)
+        return self._old.get(name)
+
+    @property
+    def old_keys(self) -> dict[str, bytes]:
+        """All keys at hand from before a rotation, by name."""
+        return dict(self._old)
 
     def __repr__(self) -> str:
         return f"<RoleKeys {self.role}: {', '.join(self._keys) or 'none'}>"

@@ -44,6 +44,11 @@ class Recipes:
             self._engines.append(built[what])
 
     @property
+    def engines(self) -> tuple[Deidentifier, ...]:
+        """That of each choice, in order."""
+        return tuple(self._engines)
+
+    @property
     def ids(self) -> tuple[RecipeId, ...]:
         """What ledger and audit call the recipe of each choice, in order."""
         return tuple(engine.recipe_id for engine in self._engines)

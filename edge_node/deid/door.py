@@ -15,10 +15,10 @@ from edge_node.deid.plan import Plan
 from edge_node.deid.pseudonym import Pseudonyms, patient_key, study_key_of
 from edge_node.deid.recipe import Recipe, combine, load
 from edge_node.deid.risk import pixel_risk
-from edge_node.deid.scene import ISSUER, PATIENT_ID, STUDY_UID, set_scene
+from edge_node.deid.scene import ISSUER, PATIENT_ID, STUDY_UID, Scene, set_scene
 from edge_node.deid.wire import PIXEL_DATA, Element, Malformed, Node, Syntax
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Stop
-from edge_node.domain.study import Deidentified, DeidentifiedInstance, IdentifiedInstance, RecipeId
+from edge_node.domain.study import Deidentified, DeidentifiedInstance, Derivation, IdentifiedInstance, RecipeId
 
 IMPLEMENTATION = "2.25.203163549386229463741279512583459203741"
 SOP_CLASS, SOP_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000E
@@ -102,11 +102,17 @@ class Deidentifier:
         ) from None
 
     def _deidentify(self, instance: IdentifiedInstance) -> Deidentified:
-        made, source, big = self._clean(instance)
-        return Deidentified(made, envelope_of(source, big), self._source_digest(instance, source, made.sha256))
+        made, source, scene = self._clean(instance)
+        names = self._pseudonyms
+        return Deidentified(
+            made,
+            envelope_of(source, scene.big),
+            self._source_digest(instance, source, made.sha256),
+            Derivation(names.key_id, names.label, scene.patient_pseudonym, scene.shift_days),
+        )
 
-    def _clean(self, instance: IdentifiedInstance) -> tuple[DeidentifiedInstance, Node, bool]:
-        """The clean object; the object as received, and whether its binary values are big endian."""
+    def _clean(self, instance: IdentifiedInstance) -> tuple[DeidentifiedInstance, Node, Scene]:
+        """The clean object; the object as received, and what was known of it on the way."""
         syntax = bitstream.syntax_of(instance.transfer_syntax)
         source = wire.parse(instance.dataset, syntax)
         study, series, sop = (_uid(source, tag) for tag in (STUDY_UID, SERIES_UID, SOP_UID))
@@ -148,7 +154,7 @@ class Deidentifier:
             order_priority=order_priority(source),
             recipe=self.recipe_id,
         )
-        return made, source, syntax.big
+        return made, source, scene
 
     def _source_digest(self, instance: IdentifiedInstance, source: Node, sha256: str) -> str:
         """Keyed hash of what was received: the header as it came, and the pixels by the hash of the clean object, which

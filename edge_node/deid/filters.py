@@ -13,8 +13,9 @@ without any line holds every image.
 
 ``Condition(test, field, value)``: `test` is contains, notcontains, equals, notequals, missing, present or empty;
 `field` an attribute's tag, looked for at the top level; `value` an expression (contains, notcontains) or a text, both
-compared without regard to case and outer spaces, "" where the test takes none. Each value of a multi-valued attribute
-is compared by itself; the not-forms are true if no value fits.
+compared without regard to case and outer spaces, "" where the test takes none. A text of equals may name alternatives
+(``600|768``), as an expression may. Each value of a multi-valued attribute is compared by itself; the not-forms are
+true if no value fits.
 
 ``Box(keep, area, source)``: `keep` False masks the area, True masks everything else. `area` is (left, top, right,
 bottom) in pixels, right and bottom exclusive, ``()`` for the whole image; or `source` is the tag of a sequence
@@ -66,6 +67,11 @@ class Filter:
     boxes: tuple[Box, ...]
     line: int
 
+    @property
+    def fields(self) -> frozenset[int]:
+        """Tags of the attributes that decide whether it holds."""
+        return frozenset(condition.field for check in self.checks for _, line in check for _, condition in line)
+
     def holds(self, values: Callable[[int], Sequence[str] | None]) -> bool:
         """True if the label holds an image. `values(tag)` gives the texts of a top-level attribute, None if absent."""
         return not self.checks or any(_all_of(check, lambda line: _line(line, values)) for check in self.checks)
@@ -90,7 +96,8 @@ def _true(condition: Condition, values: Sequence[str] | None) -> bool:
         return values is not None and not any(value.strip() for value in values)
     said = [value.lower().strip() for value in values or ()]
     if test in ("equals", "notequals"):
-        return (wanted in said) == (test == "equals")
+        among = {text.strip() for text in (wanted, *wanted.split("|"))}
+        return any(value in among for value in said) == (test == "equals")
     search = re.compile(condition.value.strip(), re.IGNORECASE).search
     return any(search(value) for value in said) == (test == "contains")
 

@@ -44,10 +44,11 @@ img{max-width:20rem;background:#000}code{font-size:.9em}@media print{h2{break-af
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One object before and after: PNG bytes, "" where the pixels cannot be shown; whether the stored pixel values are
-    equal; errors that dciodvfy finds, None without it."""
+    """One object before and after: PNG bytes, "" where the pixels cannot be shown; what the pixel step did, "" where
+    it did nothing; whether the stored pixel values are equal; errors that dciodvfy finds, None without it."""
 
     modality: str
+    pixels: str
     before: bytes
     after: bytes
     equal: bool
@@ -55,7 +56,7 @@ class Sample:
     errors_after: int | None
 
 
-def sample_of(path: Path, part10: bytes) -> Sample:
+def sample_of(path: Path, part10: bytes, pixels: str) -> Sample:
     """Look at one object on both sides of the wall. The clean one is validated from a temporary file."""
     before, after = path.read_bytes(), part10
     old, new = dcmread(BytesIO(before), force=True), dcmread(BytesIO(after))
@@ -64,7 +65,7 @@ def sample_of(path: Path, part10: bytes) -> Sample:
         file.write(after)
         file.flush()
         errors = iod_errors(path), iod_errors(Path(file.name))
-    return Sample(str(new.get("Modality", "")), _png(old), _png(new), equal, *errors)
+    return Sample(str(new.get("Modality", "")), pixels, _png(old), _png(new), equal, *errors)
 
 
 def _values(ds: object) -> bytes:
@@ -128,7 +129,8 @@ def _cards(seen: Survey) -> str:
         (seen.files, "files looked at"),
         (seen.clean, "came out clean"),
         (len(seen.held), "held back"),
-        (sum(seen.risks.values()), "wait for the pixel check"),
+        (sum(n for done, n in seen.pixels.items() if "masked" in done or "defaced" in done), "with masked pixels"),
+        (sum(seen.risks.values()), "whose pixels hint at text"),
         (private, "private elements removed"),
     )
     return "<div class=cards>" + "".join(f"<div class=card><b>{n}</b>{what}</div>" for n, what in cards) + "</div>"
@@ -169,9 +171,16 @@ def _samples(samples: Sequence[Sample]) -> str:
                 url = "data:image/png;base64," + base64.b64encode(png).decode()
                 same = "pixel values equal" if one.equal else "pixel values differ"
                 name = html.escape(one.modality)
-                caption = f"<figcaption>{name}, {when}; {same}</figcaption>"
+                done = f"; {html.escape(_said(one.pixels))}" if when == "after" and one.pixels else ""
+                caption = f"<figcaption>{name}, {when}; {same}{done}</figcaption>"
                 figures.append(f"<figure><img alt='{name} {when}' src='{url}'>{caption}</figure>")
     return f"<h2>Pixels and validity</h2><p>{said}</p>" + "".join(figures)
+
+
+def _said(pixels: str) -> str:
+    """``review:masked+defaced`` in words."""
+    kind, _, done = pixels.rpartition(":")
+    return done.replace("+", " and ") + (", waits for a human" if kind == "review" else ", held back" if kind else "")
 
 
 def _attributes(seen: Survey) -> str:

@@ -67,7 +67,7 @@ class Picture:
     """
 
     def __init__(self, part10: bytes) -> None:
-        self._meta, self._node, self.transfer_syntax = _opened(part10)
+        self._meta, self._node, self.transfer_syntax = opened(part10)
         self._syntax = bitstream.syntax_of(self.transfer_syntax)
         self._big = self._syntax.big
         self.rows, self.columns = self._number(0x00280010), self._number(0x00280011)
@@ -360,7 +360,7 @@ def _unsupported(why: str) -> NoReturn:
     raise Quarantine("pixels.unsupported", f"the pixels cannot be masked: {why}", hint="edge-node study show")
 
 
-def _opened(part10: bytes) -> tuple[Node, Node, str]:
+def opened(part10: bytes) -> tuple[Node, Node, str]:
     """File meta, data set and transfer syntax of a Part 10 file of ours."""
     try:
         length = struct.unpack_from("<L", part10, 140)[0]

@@ -6,11 +6,15 @@ UIDs are ``2.25.`` + 128 bits of HMAC-SHA256 in the form of a version 8 UUID (PS
 from __future__ import annotations
 
 import hmac
+import re
 from base64 import b32encode
 from functools import lru_cache
 
+from edge_node.domain.errors import Stop
+
 WELL_KNOWN = "1.2.840.10008."
 WEEKS = 521  # shifts lie between -3647 and -7 days
+_LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
 
 @lru_cache(16)
@@ -45,13 +49,35 @@ def patient_key(site_key: bytes, patient_id: str, issuer: str = "") -> str:
     return _base32(_digest(site_key, "patient-key", issuer.strip(" \0"), patient_id), 20) if patient_id else ""
 
 
+def key_id_of(site_key: bytes) -> str:
+    """What ledger and audit call a key by: 8 hexadecimal digits that say nothing of it."""
+    return hmac.digest(site_key, b"key-id", "sha256").hex()[:8]
+
+
+def patient_of(issuer: str, patient_id: str, study_instance_uid: str) -> str:
+    """What pseudonyms and the date shift of a patient hang on: issuer and ID, or the study when there is no ID."""
+    patient_id = patient_id.strip()
+    return "|".join(("id", issuer.strip(), patient_id)) if patient_id else "study|" + study_instance_uid
+
+
 class Pseudonyms:
     """All pseudonyms of one site key under one label. Stateless, safe to share between threads.
 
-    A label gives pseudonyms of its own, made with the key HMAC-SHA256(site key, "label|" + label); "" is the site key.
+    A label (one for each trial, say) gives pseudonyms of its own, made with the key HMAC-SHA256(site key, "label|" +
+    label): nobody without the site key can tell that two pseudonyms of two labels are one patient. "" is the site key
+    itself. Raises Stop("deid.label-invalid") unless a label has 1 to 32 letters, digits, dots, dashes or underscores.
     """
 
     def __init__(self, site_key: bytes, label: str = "") -> None:
+        if label and not _LABEL.fullmatch(label):
+            raise Stop(
+                "deid.label-invalid",
+                "a key label is 1 to 32 letters, digits, dots, dashes, underscores, the first a letter or digit",
+                hint="write it exactly alike wherever it is used: another spelling makes other pseudonyms",
+            )
+        self.label = label
+        self.key_id = key_id_of(site_key)
+        self._site_key = site_key
         self._key = _digest(site_key, "label", label) if label else site_key
 
     def uid(self, old: str) -> str:
@@ -72,9 +98,14 @@ class Pseudonyms:
         number = int.from_bytes(_digest(self._key, "date-shift", patient)[:8], "big")
         return -7 * (1 + number % WEEKS)
 
+    def patient(self, issuer: str, patient_id: str, study_instance_uid: str) -> str:
+        """The patient's pseudonymous ID; without a Patient ID, one for the study."""
+        issuer, patient_id = issuer.strip(), patient_id.strip()
+        return self.identifier("patient", issuer, patient_id or patient_of(issuer, "", study_instance_uid))
+
     def digest(self, *parts: bytes) -> str:
-        """Keyed hash (hex) of bytes: recognises a resent object without remembering it."""
-        engine = hmac.new(self._key, b"source|", "sha256")
+        """Keyed hash (hex) of bytes, whatever the label: recognises a resent object without remembering it."""
+        engine = hmac.new(self._site_key, b"source|", "sha256")
         for part in parts:
             engine.update(part)
         return engine.hexdigest()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from edge_node.deid import wire
 from edge_node.deid.charset import Charset
-from edge_node.deid.pseudonym import Pseudonyms
+from edge_node.deid.pseudonym import Pseudonyms, patient_of
 from edge_node.deid.vocabulary import words_of
 from edge_node.deid.wire import Element, Node
 
@@ -66,12 +66,12 @@ def set_scene(node: Node, pseudonyms: Pseudonyms) -> Scene:
         element = node.get(tag)
         return "" if element is None else charset.text(element.value).strip()
 
-    patient_id = text(PATIENT_ID)
-    key = "|".join(("id", text(ISSUER), patient_id)) if patient_id else "study|" + wire.ascii_text(node, STUDY_UID)
+    issuer, patient_id, study = text(ISSUER), text(PATIENT_ID), wire.ascii_text(node, STUDY_UID)
+    key = patient_of(issuer, patient_id, study)
     return Scene(
         pseudonyms=pseudonyms,
         patient=key,
-        patient_pseudonym=pseudonyms.identifier("patient", text(ISSUER), patient_id or key),
+        patient_pseudonym=pseudonyms.patient(issuer, patient_id, study),
         shift_days=pseudonyms.shift_days(key),
         names=frozenset(person_words(node)),
         charset=charset,

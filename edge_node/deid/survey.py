@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from pydicom.datadict import keyword_for_tag
@@ -16,10 +17,13 @@ from edge_node.deid import bitstream, wire
 from edge_node.deid.charset import Charset
 from edge_node.deid.door import Deidentifier
 from edge_node.deid.e1_1 import table
+from edge_node.deid.folder import clean_object, read_again
 from edge_node.deid.part10 import instance_from_bytes, instance_from_file
 from edge_node.deid.scene import charset_of
+from edge_node.deid.series import Tools, asks_for_work, judge_series, why_held
 from edge_node.deid.wire import Element, Node
 from edge_node.domain.errors import Quarantine, Stop
+from edge_node.domain.study import CleanObject
 
 ACTIONS = ("removed", "emptied", "replaced", "kept", "added", "empty")  # empty: before and after
 _FREE_TEXT = frozenset({"LO", "SH", "ST", "LT", "UT", "UC", "PN", "CS", "AE", "UR"})
@@ -76,43 +80,75 @@ class Held:
 
 @dataclass(slots=True)
 class Survey:
-    """`counts` says of each attribute how often what happened to it; `files` how many were looked at."""
+    """`counts` says of each attribute how often what happened to it; `files` how many were looked at, `risks` why
+    pixels may show identity, `pixels` what the pixel step did (`CleanObject.pixel_work`)."""
 
     files: int = 0
     clean: int = 0
     held: list[Held] = field(default_factory=list)
     counts: dict[Attribute, Counter[str]] = field(default_factory=dict)
     risks: Counter[str] = field(default_factory=Counter)
-    modalities: Counter[str] = field(default_factory=Counter)
+    pixels: Counter[str] = field(default_factory=Counter)
 
     def rows(self) -> list[tuple[Attribute, Counter[str]]]:
         """In order of tags."""
         return sorted(self.counts.items(), key=lambda pair: pair[0].path)
 
 
-def survey(paths: Iterable[Path], folder: Path, engine: Deidentifier) -> Iterator[tuple[Path, bytes | None, Survey]]:
-    """De-identify each file in memory and count. Yields (path, clean Part 10 bytes or None if it is held back, what was
-    counted up to now: one and the same object)."""
-    seen = Survey()
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One file on the way out: its clean bytes as far as they were made (those of an object that is held back too, when
+    its pixels were masked), its modality, and what the pixel step did, "" where it had nothing to do."""
+
+    part10: bytes | None = None
+    modality: str = ""
+    pixels: str = ""
+
+
+def survey(
+    paths: Iterable[Path], folder: Path, engine: Deidentifier, tools: Tools, seen: Survey
+) -> Iterator[tuple[Path, Looked]]:
+    """De-identify each file in memory, pixels too, and count into `seen`; files whose pixels are judged come last,
+    series by series."""
+    waiting: dict[str, list[CleanObject]] = {}
     for path in paths:
         seen.files += 1
-        part10 = None
         try:
-            instance = instance_from_file(path)
-            made = engine.deidentify(instance).instance
-            part10 = made.part10
-            syntax = bitstream.syntax_of(instance.transfer_syntax)
-            before = wire.parse(instance.dataset, syntax)
-            after = wire.parse(instance_from_bytes(part10).dataset, syntax)
-            for attribute_path, action in differences(before, after):
-                seen.counts.setdefault(Attribute(attribute_path), Counter())[action] += 1
-            seen.clean += 1
-            seen.modalities[made.modality] += 1
+            made = engine.clean(instance_from_file(path))
             if made.pixel_risk:
                 seen.risks[made.pixel_risk] += 1
+            if asks_for_work(made.part10, made.pixel_risk, tools):
+                again = partial(read_again, engine, path, made.sha256)
+                one = clean_object(made, made.sha256, str(path), again)
+                waiting.setdefault(made.series_uid, []).append(one)
+                continue
+            _count(path, made.part10, seen)
+            yield path, Looked(made.part10, made.modality)
         except Quarantine as error:
             seen.held.append(Held(str(path.relative_to(folder)), error.code, error.message))
-        yield path, part10, seen
+            yield path, Looked()
+    for objects in waiting.values():
+        for judged in judge_series(objects, tools):
+            path = Path(judged.was.sop_uid)
+            seen.pixels[judged.pixel_work] += 1
+            part10 = judged.part10
+            held = why_held(judged)
+            if held is not None:
+                seen.held.append(Held(str(path.relative_to(folder)), held.code, held.message))
+            else:
+                part10 = part10 or judged.was.read()
+                _count(path, part10, seen)
+            yield path, Looked(part10, judged.was.modality, judged.pixel_work)
+
+
+def _count(path: Path, part10: bytes, seen: Survey) -> None:
+    """One object that came out clean."""
+    instance = instance_from_file(path)
+    before = wire.parse(instance.dataset, bitstream.syntax_of(instance.transfer_syntax))
+    after = instance_from_bytes(part10)
+    for place, action in differences(before, wire.parse(after.dataset, bitstream.syntax_of(after.transfer_syntax))):
+        seen.counts.setdefault(Attribute(place), Counter())[action] += 1
+    seen.clean += 1
 
 
 def differences(before: Node, after: Node, path: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], str]]:

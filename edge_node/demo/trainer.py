@@ -24,7 +24,7 @@ from typing import Any, Literal, Self
 from pydicom import dcmread
 from pydicom.uid import UID
 
-from edge_node.demo.multipart import Body, ChunkedBody, MultipartError, MultipartReader, Part, SizedBody, boundary_of
+from edge_node.receive.multipart import Body, ChunkedBody, MultipartError, MultipartReader, Part, SizedBody, boundary_of
 from edge_node.service.dimse import LOOPBACK
 
 _ENCODINGS = ("utf-8", "latin-1", "iso8859-2", "iso8859-5", "iso8859-7", "iso2022_jp", "shift_jis", "euc_kr", "gb18030")

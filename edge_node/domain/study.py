@@ -137,12 +137,23 @@ class DeidentifiedInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class Derivation:
+    """How the pseudonyms of an object were made. `shift_days` undoes the shift of dates: it is kept sealed only."""
+
+    key_id: str  # which site key, by its id
+    label: str
+    patient: str  # the patient's pseudonymous ID
+    shift_days: int = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Deidentified:
     """What de-identification of one instance yields: the clean object and the identity it was parted from."""
 
     instance: DeidentifiedInstance
     identity: IdentityEnvelope = field(repr=False)
     source_digest: str  # keyed hash (hex) of the received bytes: tells a true duplicate from a conflicting one
+    derivation: Derivation = field(default=Derivation("", "", "", 0), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +176,21 @@ class CleanObject:
     read: Callable[[], bytes] = field(repr=False)
     pixel_work: str = ""
     recipe_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the pixel step made of one object.
+
+    `pixel_risk` is "" when it may leave; `pixel_work` says what was done; `part10` holds the new bytes in
+    `transfer_syntax`, None when the object stays as it is.
+    """
+
+    was: CleanObject
+    pixel_risk: str
+    pixel_work: str
+    part10: bytes | None = field(default=None, repr=False)
+    transfer_syntax: str = ""
 
 
 @dataclass(frozen=True, slots=True)

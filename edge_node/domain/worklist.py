@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,20 @@ class Priority:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerTls:
+    """How a peer is met over TLS: `ca_file` None trusts the system's CAs; `name` is the one its certificate bears."""
+
+    name: str
+    ca_file: Path | None = None
+    client_cert: Path | None = None
+    client_key: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Peer:
-    """A DICOM application entity: AE title (1..16 characters), host, TCP port."""
+    """A DICOM application entity: AE title (1..16 characters), host, TCP port; `tls` None is plain DICOM."""
 
     ae_title: str
     host: str
     port: int
+    tls: PeerTls | None = None

@@ -13,9 +13,9 @@ from threading import Lock
 import httpx
 
 from edge_node.config.addresses import is_loopback
+from edge_node.config.client_tls import section_context
 from edge_node.config.credentials import Credentials
 from edge_node.config.schema import Forward
-from edge_node.config.tls import client_context
 from edge_node.domain.errors import Retry, Stop
 from edge_node.domain.study import CleanObject
 from edge_node.forward.answer import Account, UnreadableAnswer, read_answer
@@ -61,7 +61,7 @@ class Exchange:
         self._large = int(config.batch_mb * 1e6)
         self._credentials = Credentials(config)
         self._client = httpx.Client(
-            verify=client_context("forward", config.ca_file, config.client_cert, config.client_key),
+            verify=section_context("forward", config.ca_file, config.client_cert, config.client_key),
             trust_env=False,
             http1=True,
             http2=False,

@@ -1,18 +1,21 @@
-"""The de-identifying worker processes: bytes go over in memory, a receipt comes back.
+"""The de-identifying worker processes: handles of memory go over, receipts come back.
 
 Processes, not threads: one busy Python thread beside the receiver would slow it by a factor of ten and more.
-Spawned, not forked; a worker that dies is replaced, and another tries its instance once more.
+Spawned, not forked; a worker that dies is replaced, and another tries its instances once more. Instances that wait
+are handed over together, so that they share one sync and one commit; senders take turns.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
-import queue
+import socket
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -20,67 +23,140 @@ import structlog
 
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import IdentifiedInstance
-from edge_node.store.intake import Receipt
+from edge_node.receive.landing import Arrival
+from edge_node.store.receipt import Receipt
 
 log = structlog.get_logger()
 
-Accept = Callable[[IdentifiedInstance], Receipt]
+AcceptAll = Callable[[Sequence[IdentifiedInstance]], list[Receipt | EdgeNodeError]]
 START_S = 60.0
+WORK_S = 600.0  # a worker that takes longer over a batch is taken for dead
+BATCH = 16
+BATCH_BYTES = 32 << 20
+_MESSAGE = 1 << 18  # a batch of questions or answers; each is a few hundred bytes
 
 
-def _serve(pipe: Connection, make_accept: Callable[..., Accept], arguments: tuple[Any, ...]) -> None:
+def _serve(pipe: socket.socket, make_accept: Callable[..., AcceptAll], arguments: tuple[Any, ...]) -> None:
     """The worker's main: build once, then answer until the pipe closes (the receiver went away)."""
     accept = make_accept(*arguments)
-    pipe.send(None)  # ready
+    pipe.send(b"ready")
     while True:
         try:
-            head: tuple[Any, ...] = pipe.recv()
-            dataset = pipe.recv_bytes()
-        except (EOFError, OSError):
+            message, handles, _, _ = socket.recv_fds(pipe, _MESSAGE, 2 * BATCH)
+        except OSError:
             return
-        answer: Receipt | EdgeNodeError
+        if not message:
+            return
         try:
-            answer = accept(IdentifiedInstance(dataset, *head))
-        except Retry as error:
-            answer = Retry(error.code, error.message, hint=error.hint)
-        except EdgeNodeError as error:
-            answer = EdgeNodeError(error.code, error.message, hint=error.hint)
+            answers = accept([arrival.instance() for arrival in _with_handles(pickle.loads(message), handles)])  # noqa: S301  from our parent, over a private pipe
         except Exception as error:
             log.exception("worker.unexpected")
-            answer = Retry("receive.worker-failed", f"a worker failed on one instance ({type(error).__name__})")
+            answers = [Retry("receive.worker-failed", f"a worker failed on a batch ({type(error).__name__})")] * BATCH
         finally:
-            del dataset
-        pipe.send_bytes(pickle.dumps(_plain(answer)))
+            for handle in handles:
+                os.close(handle)
+        pipe.send(pickle.dumps([_plain(answer) for answer in answers]))
 
 
-def _plain(answer: Receipt | EdgeNodeError) -> tuple[Any, ...]:
+def _with_handles(arrivals: list[Arrival], handles: list[int]) -> list[Arrival]:
+    """The arrivals with the handles as they are numbered in this process."""
+    left = iter(handles)
+    return [changed(a, memory=next(left), file=next(left) if a.spilled else -1) for a in arrivals]
+
+
+def _plain(answer: Receipt | EdgeNodeError) -> tuple[str, ...]:
     if isinstance(answer, Receipt):
         return ("receipt", answer.received, answer.study_key, answer.code)
     return ("retry" if isinstance(answer, Retry) else "error", answer.code, answer.message, answer.hint)
 
 
-class _WorkerDied(Exception):
-    """The pipe to a worker broke before its receipt came."""
+def _answer(kind: str, *words: Any) -> Receipt | EdgeNodeError:
+    if kind == "receipt":
+        return Receipt(*words)
+    code, message, hint = words
+    return (Retry if kind == "retry" else EdgeNodeError)(code, message, hint=hint)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Worker:
     process: BaseProcess
-    pipe: Connection
+    pipe: socket.socket
+
+
+@dataclass(slots=True, eq=False)
+class _Ticket:
+    """One instance that waits; `woken` comes with an answer, or with a worker to lead."""
+
+    arrival: Arrival
+    woken: threading.Event = field(default_factory=threading.Event)
+    answer: Receipt | EdgeNodeError | None = None
+    worker: _Worker | None = None
+    tries: int = 0
+
+
+class _Queue:
+    """Who waits, by sender: each sender in turn. Its owner holds the lock."""
+
+    def __init__(self) -> None:
+        self._senders: dict[str, deque[_Ticket]] = {}
+
+    def tickets(self) -> list[_Ticket]:
+        return [ticket for tickets in self._senders.values() for ticket in tickets]
+
+    def add(self, ticket: _Ticket) -> None:
+        arrival = ticket.arrival
+        self._senders.setdefault(f"{arrival.calling_ae} {arrival.peer}", deque()).append(ticket)
+
+    def first(self) -> _Ticket:
+        return next(iter(self._senders.values()))[0]
+
+    def remove(self, ticket: _Ticket) -> bool:
+        """Whether it was still waiting."""
+        for sender, tickets in self._senders.items():
+            if ticket in tickets:
+                tickets.remove(ticket)
+                if not tickets:
+                    del self._senders[sender]
+                return True
+        return False
+
+    def batch(self) -> list[_Ticket]:
+        """The next tickets, one of each sender in turn; one that lost its worker before goes alone."""
+        taken: list[_Ticket] = []
+        size = 0
+        while self._senders and len(taken) < BATCH:
+            ticket = self.first()
+            size += ticket.arrival.size
+            if taken and (ticket.tries or size > BATCH_BYTES):
+                break
+            sender = next(iter(self._senders))
+            tickets = self._senders.pop(sender)
+            tickets.popleft()
+            if tickets:
+                self._senders[sender] = tickets  # to the end of the line
+            taken.append(ticket)
+            if ticket.tries:
+                break
+        return taken
 
 
 class WorkerPool:
-    """`count` workers; `accept` hands one instance to an idle one and waits for its receipt."""
+    """`count` workers; `accept` hands one instance over and waits for its receipt.
+
+    No thread of its own: whoever finds a worker idle leads it through what waits, and hands it on.
+    """
 
     def __init__(
-        self, count: int, make_accept: Callable[..., Accept], arguments: tuple[Any, ...], *, wait_s: float
+        self, count: int, make_accept: Callable[..., AcceptAll], arguments: tuple[Any, ...], *, wait_s: float
     ) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._make_accept = make_accept
         self._arguments = arguments
         self._wait_s = wait_s
-        self._idle: queue.Queue[_Worker] = queue.Queue()
         self._count = count
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._waiting = _Queue()
         self._closing = threading.Event()
 
     def start(self) -> None:
@@ -88,10 +164,10 @@ class WorkerPool:
         workers = [self._spawn() for _ in range(self._count)]
         for worker in workers:
             self._wait_ready(worker)
-            self._idle.put(worker)
+            self._free(worker)
 
     def _spawn(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         process = self._context.Process(
             target=_serve, args=(theirs, self._make_accept, self._arguments), name="deid", daemon=True
         )
@@ -100,11 +176,12 @@ class WorkerPool:
         return _Worker(process, ours)
 
     def _wait_ready(self, worker: _Worker) -> None:
+        worker.pipe.settimeout(START_S)
         try:
-            if worker.pipe.poll(START_S):
-                worker.pipe.recv()
+            if worker.pipe.recv(_MESSAGE):
+                worker.pipe.settimeout(WORK_S)
                 return
-        except EOFError:
+        except OSError:
             pass
         raise Retry(
             "receive.worker-not-ready",
@@ -112,51 +189,86 @@ class WorkerPool:
             hint="see the log above; `edge-node doctor` checks recipe, keys and ledger",
         )
 
-    def accept(self, instance: IdentifiedInstance) -> Receipt:
+    def accept(self, arrival: Arrival) -> Receipt:
         """Block until the instance is durable. Raises what the worker raised; Retry when two died or all are busy.
 
         Intake is idempotent, so a second worker tries before the sender hears of a failure that is not its own.
         """
-        try:
-            return self._accept(instance)
-        except _WorkerDied:
-            pass
-        try:
-            return self._accept(instance)
-        except _WorkerDied:
-            raise Retry("receive.worker-died", "two de-identifying workers died on one instance") from None
+        ticket = _Ticket(arrival)
+        with self._lock:
+            self._waiting.add(ticket)
+            ticket.worker = self._idle.pop() if self._idle else None
+        if ticket.worker is None and not ticket.woken.wait(self._wait_s):
+            with self._lock:
+                if ticket.worker is None and self._waiting.remove(ticket):
+                    raise Retry("receive.busy", "all de-identifying workers are busy")
+        while True:
+            if ticket.worker is not None:
+                self._lead(ticket)
+            if ticket.answer is not None:
+                break
+            ticket.woken.wait()
+            ticket.woken.clear()
+        if isinstance(ticket.answer, EdgeNodeError):
+            raise ticket.answer
+        return ticket.answer
 
-    def _accept(self, instance: IdentifiedInstance) -> Receipt:
-        try:
-            worker = self._idle.get(timeout=self._wait_s)
-        except queue.Empty:
-            raise Retry("receive.busy", "all de-identifying workers are busy") from None
-        try:
-            worker.pipe.send(
-                (
-                    instance.transfer_syntax,
-                    instance.sop_class,
-                    instance.sop_instance,
-                    instance.calling_ae,
-                    instance.called_ae,
-                    instance.peer,
-                    instance.received_at,
-                )
-            )
-            worker.pipe.send_bytes(instance.dataset)
-            kind, *words = pickle.loads(worker.pipe.recv_bytes())  # noqa: S301  our own child, over a private pipe
-        except (EOFError, OSError):
-            self._replace(worker)
-            raise _WorkerDied from None
-        self._idle.put(worker)
-        if kind == "receipt":
-            return Receipt(*words)
-        code, message, hint = words
-        raise (Retry if kind == "retry" else EdgeNodeError)(code, message, hint=hint)
+    def _lead(self, leader: _Ticket) -> None:
+        """Take the leader's worker through one batch, then hand it to the next who waits."""
+        worker, leader.worker = leader.worker, None
+        assert worker is not None
+        with self._lock:
+            batch = self._waiting.batch()
+        if batch:
+            try:
+                answers = self._exchange(worker, [ticket.arrival for ticket in batch])
+            except (EOFError, OSError):
+                self._replace(worker)
+                self._again(batch)
+                return
+            for ticket, answer in zip(batch, answers, strict=False):
+                ticket.answer = answer
+                ticket.woken.set()
+        self._free(worker)
+
+    def _free(self, worker: _Worker) -> None:
+        with self._lock:
+            heir = next((ticket for ticket in self._waiting.tickets() if ticket.worker is None), None)
+            if heir is None:
+                self._idle.append(worker)
+                return
+            heir.worker = worker
+        heir.woken.set()
+
+    def _exchange(self, worker: _Worker, arrivals: list[Arrival]) -> list[Receipt | EdgeNodeError]:
+        handles = [h for a in arrivals for h in ((a.memory, a.file) if a.spilled else (a.memory,))]
+        socket.send_fds(worker.pipe, [pickle.dumps(arrivals)], handles)
+        message = worker.pipe.recv(_MESSAGE)
+        if not message:
+            raise EOFError
+        answers = [_answer(*plain) for plain in pickle.loads(message)]  # noqa: S301  our own child, a private pipe
+        if len(answers) < len(arrivals):
+            raise EOFError
+        return answers
+
+    def _again(self, batch: list[_Ticket]) -> None:
+        """After a worker's death: every one of its instances once more, alone, because one of them may be why."""
+        with self._lock:
+            for ticket in batch:
+                ticket.tries += 1
+                if ticket.tries > 1:
+                    ticket.answer = Retry("receive.worker-died", "two de-identifying workers died on one instance")
+                    ticket.woken.set()
+                else:
+                    self._waiting.add(ticket)
+            idle = [self._idle.pop() for _ in range(min(len(self._idle), len(batch)))]
+        for worker in idle:
+            self._free(worker)
 
     def _replace(self, worker: _Worker) -> None:
         worker.pipe.close()
         worker.process.join(1.0)
+        worker.process.kill()
         if self._closing.is_set():
             return
         log.error("worker.replaced", code=str(worker.process.exitcode))
@@ -170,7 +282,7 @@ class WorkerPool:
                     fresh.process.kill()
                     self._closing.wait(2.0)
                     continue
-                self._idle.put(fresh)
+                self._free(fresh)
                 return
 
         threading.Thread(target=again, name="worker-restart", daemon=True).start()
@@ -178,10 +290,8 @@ class WorkerPool:
     def close(self) -> None:
         """Let idle workers end; busy ones end with their pipe."""
         self._closing.set()
-        while True:
-            try:
-                worker = self._idle.get_nowait()
-            except queue.Empty:
-                return
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for worker in idle:
             worker.pipe.close()
             worker.process.join(5.0)

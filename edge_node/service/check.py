@@ -26,3 +26,5 @@ def guarded(name: str, look: Callable[[Config], Check], config: Config) -> Check
         return look(config)
     except EdgeNodeError as error:
         return Check(name, "fail", f"{error.code}: {error.message}", error.hint)
+    except OSError as error:
+        return Check(name, "fail", f"{error.filename}: {error.strerror}", "edge-node init, as the node's user")

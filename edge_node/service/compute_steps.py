@@ -111,8 +111,9 @@ def purge_work(node: Node) -> pipeline.Work:
 
 
 def tidy(node: Node) -> None:
-    """Expire the quarantine, delete empty segments, fold the journal so that destroyed keys leave no bytes behind."""
+    """Expire quarantine and escrow, delete empty segments, fold the journal so that destroyed keys leave no bytes."""
     expired = retention.expire_quarantine(node.database, node.actor)
+    retention.expire_escrow(node.database, node.actor, node.config.retention.escrow_days)
     freed = retention.sweep_segments(node.database, spool_path(node.config))
     node.database.shred_journal()
     if expired or freed:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hmac
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from sqlalchemy import Connection
 
 from edge_node import __version__, pipeline
 from edge_node.config.schema import Config
+from edge_node.config.secrets import RoleKeys
+from edge_node.config.tls import peer_of
+from edge_node.deid import key_id_of
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.worklist import Peer
 from edge_node.pipeline import Done
@@ -26,7 +30,7 @@ def site_of(config: Config) -> Site:
 
     def peer(name: str) -> Peer | None:
         entry = config.peers.get(name)
-        return Peer(entry.ae_title, entry.host, entry.port) if entry else None
+        return peer_of(entry) if entry else None
 
     options = config.worklist
     return Site(
@@ -47,9 +51,16 @@ def result_key(pseudonym_key: bytes) -> bytes:
     return hmac.digest(pseudonym_key, b"edge-node result uid", "sha256")
 
 
+def result_keys(keys: RoleKeys) -> Callable[[str], bytes]:
+    """The key of a study's results by the id of the site key that began it, so that a rotation doubles no report."""
+    now, before = keys.key("pseudonym"), keys.old("pseudonym")
+    of = {key_id_of(key): result_key(key) for key in (now, before) if key}
+    return lambda key_id: of.get(key_id, of[key_id_of(now)])
+
+
 def worklist_work(node: Node, writer_name: str) -> pipeline.Work:
     """Write one study's result through one writer; a mode that does not allow the writer writes nothing and says so."""
-    site, key = site_of(node.config), result_key(node.keys.key("pseudonym"))
+    site, key_of = site_of(node.config), result_keys(node.keys)
     allowed = writer_name in writers_for(node.config.worklist.mode)
     kind = WRITERS[writer_name]
     writer = kind(site) if allowed else None
@@ -74,7 +85,7 @@ def worklist_work(node: Node, writer_name: str) -> pipeline.Work:
                 identity=identity,
                 result=result,
                 priority=priority,
-                key=key,
+                key=key_of(str(row["site_key_id"])),
                 revision=task.revision,
                 made_at=made,
                 ready_at=made,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
+from edge_node.config.certificates import days_left
 from edge_node.config.load import Loaded
 from edge_node.config.schema import Config
-from edge_node.config.secrets import RoleKeys
+from edge_node.config.secrets import RoleKeys, read_secret_file
+from edge_node.config.tls import listener_context, peer_of, server_context
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.study import Role
-from edge_node.domain.worklist import Peer
 from edge_node.service.check import Check, guarded
-from edge_node.service.node import ledger_path, models_path, spool_path
+from edge_node.service.node import escrow_of, ledger_path, models_path, spool_path
 from edge_node.service.snapshot import snapshot
 from edge_node.service.writer_checks import writers
 from edge_node.store import audit
@@ -21,6 +23,7 @@ from edge_node.store.database import Database
 from edge_node.store.spool import free_bytes
 
 CONNECT_S = 3.0
+WARN_DAYS = 30
 
 
 def examine(loaded: Loaded) -> Iterator[Check]:
@@ -29,6 +32,7 @@ def examine(loaded: Loaded) -> Iterator[Check]:
     yield Check("configuration", "ok", str(loaded.path) if loaded.path else "defaults only, no file")
     for name, look in (
         ("node keys", _keys),
+        ("escrow", _escrow),
         ("ledger", _ledger),
         ("audit chain", _audit),
         ("disk", _disk),
@@ -36,6 +40,8 @@ def examine(loaded: Loaded) -> Iterator[Check]:
         ("onnxruntime", _runtime),
         ("models", _models),
         ("receiver", _receiver),
+        ("TLS", _tls),
+        ("STOW-RS", _stow),
         ("admission", _admission),
         ("roles", _roles),
         ("consent", _consent),
@@ -49,7 +55,24 @@ def examine(loaded: Loaded) -> Iterator[Check]:
 
 def _keys(config: Config) -> Check:
     keys = RoleKeys(Role.DICOM, config)
-    return Check("node keys", "ok", ", ".join(keys.names))
+    cut_short = sorted(set(keys.old_keys) - {"pseudonym"})
+    if cut_short:
+        name = cut_short[0]
+        return Check("node keys", "warn", f"a rotation was cut short: {name}", f"edge-node key rotate {name}")
+    kept = "; the old site key is kept for studies under way" if keys.old_keys else ""
+    return Check("node keys", "ok", ", ".join(keys.names) + kept)
+
+
+def _escrow(config: Config) -> Check:
+    from edge_node.service.escrow import misplaced
+
+    escrow = escrow_of(config)
+    found = next(misplaced(config), None)
+    if found is not None:
+        return Check("escrow", "warn", f"{found}: an escrow private key lies on the node", "take it away from here")
+    if escrow is None:
+        return Check("escrow", "ok", "off: nothing leads back once the envelopes are destroyed")
+    return Check("escrow", "ok", f"each study is sealed to the escrow key {escrow.key}")
 
 
 def _ledger(config: Config) -> Check:
@@ -136,11 +159,62 @@ def _models(config: Config) -> Check:
 
 
 def _receiver(config: Config) -> Check:
+    if not config.receive.plain:
+        return Check("receiver", "ok", f"{config.receive.ae_title}, TLS only")
     host = "127.0.0.1" if config.receive.host in ("0.0.0.0", "::", "") else config.receive.host  # noqa: S104
     where = f"{config.receive.ae_title} on port {config.receive.port}"
     if _reachable(host, config.receive.port):
         return Check("receiver", "ok", f"{where} answers")
     return Check("receiver", "warn", f"{where} does not answer", "edge-node run, or systemctl start edge-node.target")
+
+
+def _tls(config: Config) -> Check:
+    tls = config.tls
+    if not tls.port:
+        return Check("TLS", "ok", "off: senders speak plain DICOM")
+    listener_context(tls)
+    who = "senders need a certificate" if tls.client_ca else "senders need no certificate"
+    where = f"port {tls.port}, {who}"
+    expiry = _expiry("TLS", where, {"cert": tls.cert, "client_ca": tls.client_ca})
+    if expiry is not None:
+        return expiry
+    host = "127.0.0.1" if config.receive.host in ("0.0.0.0", "::", "") else config.receive.host  # noqa: S104
+    if not _reachable(host, tls.port):
+        return Check("TLS", "warn", f"{where} does not answer", "edge-node run, or systemctl start edge-node.target")
+    if not tls.client_ca:
+        return Check("TLS", "warn", where, "set tls.client_ca: without it any host may send")
+    return Check("TLS", "ok", where)
+
+
+def _stow(config: Config) -> Check:
+    stow = config.stow
+    if not stow.port:
+        return Check("STOW-RS", "ok", "off: nobody sends by HTTP")
+    where = f"{stow.host}:{stow.port}{', TLS' if stow.cert else ''}"
+    for path in (stow.token_file, stow.password_file):
+        if path is not None:
+            read_secret_file(path)
+    if stow.cert:
+        server_context("[stow]", stow.cert, stow.key, stow.client_ca)
+        if expiry := _expiry("STOW-RS", where, {"cert": stow.cert, "client_ca": stow.client_ca}):
+            return expiry
+    if not _reachable("127.0.0.1" if stow.host in ("0.0.0.0", "::") else stow.host, stow.port):  # noqa: S104
+        return Check("STOW-RS", "warn", f"{where} does not answer", "edge-node run, or see the log of the dicom role")
+    return Check("STOW-RS", "ok", where)
+
+
+def _expiry(name: str, where: str, certificates: dict[str, Path | None]) -> Check | None:
+    for key, path in certificates.items():
+        if path is None:
+            continue
+        try:
+            days = days_left(path)
+        except (OSError, ValueError):
+            return Check(name, "fail", f"{where}: {key} cannot be read", f"a PEM certificate in {path}")
+        if days < WARN_DAYS:
+            word = f"expires in {days:.0f} days" if days > 0 else "has expired"
+            return Check(name, "warn" if days > 0 else "fail", f"{where}: {key} {word}", f"renew {path}, then restart")
+    return None
 
 
 def _admission(config: Config) -> Check:
@@ -177,9 +251,12 @@ def _peers(config: Config) -> Iterator[Check]:
 
     for name, peer in config.peers.items():
         label = f"peer {name}"
+        if expiry := _expiry(label, "TLS", {"client_cert": peer.client_cert, "ca_file": peer.ca_file}):
+            yield expiry
+            continue
         try:
             us = config.worklist.calling_ae_title
-            seconds = echo(Peer(peer.ae_title, peer.host, peer.port), us, CONNECT_S)
+            seconds = echo(peer_of(peer), us, CONNECT_S)
             yield Check(label, "ok", f"{peer.ae_title} answers C-ECHO in {seconds * 1000:.0f} ms")
         except EdgeNodeError as error:
             yield Check(label, "fail", f"{error.code}: {error.message}", error.hint)

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge_node.config.key_files import KeyGuard
 from edge_node.config.schema import SHIPPED_RECIPES, Config
 from edge_node.config.secrets import RoleKeys
+from edge_node.domain.errors import Stop
 from edge_node.domain.study import Role
 from edge_node.store.database import Database
+from edge_node.store.escrow import Escrow
 from edge_node.store.keyring import Keyring
+from edge_node.store.seal import public_key
 from edge_node.store.spool import SpoolReader, SpoolWriter
 from edge_node.store.studies import CleanObjects, Vault
 from edge_node.store.tasks import Tasks
@@ -75,11 +79,15 @@ class Node:
 
 
 def open_node(config: Config, role: Role) -> Node:
-    """Open the store with the keys of `role`. Raises Stop when keys or ledger are missing or unusable."""
+    """Open the store with the keys of `role`. Raises Stop when keys or ledger are missing or unusable.
+
+    As long as anything of the node is in use, no key can be exchanged.
+    """
+    guard = KeyGuard(config)
     keys = RoleKeys(role, config)
     database = Database(ledger_path(config))
     database.migrate()
-    keyring = Keyring(database, {name: keys.key(name) for name in keys.names})
+    keyring = Keyring(database, {name: keys.key(name) for name in keys.names}, old_keys=keys.old_keys, guard=guard)
     spool = SpoolReader(spool_path(config))
     actor = f"{config.node.name}/{role}"
     return Node(
@@ -93,3 +101,26 @@ def open_node(config: Config, role: Role) -> Node:
         Vault(database, keyring),
         Tasks(database, actor),
     )
+
+
+def existing_ledger(config: Config) -> Database:
+    """The node's ledger, up to date, to write in. Raises Stop("ledger.missing") instead of making an empty one."""
+    Database(ledger_path(config), read_only=True).close()
+    database = Database(ledger_path(config))
+    database.migrate()
+    return database
+
+
+def escrow_of(config: Config) -> Escrow | None:
+    """The writer of escrow records, None where there is none. Raises Stop("escrow.no-public-key")."""
+    path = config.deid.escrow
+    if path is None:
+        return None
+    try:
+        return Escrow(public_key(path.read_bytes()))
+    except OSError as error:
+        raise Stop(
+            "escrow.no-public-key",
+            f"[deid] escrow: {path} cannot be read: {error.strerror}",
+            hint="`edge-node key escrow DIR` makes one; the node gets the public key only",
+        ) from None

@@ -65,6 +65,12 @@ class LedgerCollector(Collector):
             [((r["role"],), int(r["alive"])) for r in shot.roles],
         )
         yield _family("edge_node_quarantine", "Objects held in quarantine", (), [((), len(shot.quarantine))])
+        yield _family(
+            "edge_node_refused",
+            "Associations and instances refused or aborted since the receiver started, by calling AE title and reason",
+            ("calling_ae", "reason"),
+            [((r["from"], r["reason"]), r["count"]) for r in shot.refused],
+        )
         yield _family("edge_node_instances", "Instances in the ledger", (), [((), shot.instances)])
         yield _family("edge_node_disk_free_bytes", "Free bytes on the data disk", (), [((), shot.disk_free)])
 
@@ -194,6 +200,11 @@ def _render(config: Config) -> str:
             "Quarantine",
             ("item", "from", "why"),
             [(q["item"], q["from"], f"{q['code']}: {q['message']}") for q in shot.quarantine],
+        ),
+        _table(
+            "Refused since the receiver started",
+            ("from", "reason", "count", "last"),
+            [(r["from"], r["reason"], r["count"], _clock(r["last_at"])) for r in shot.refused[:50]],
         ),
     ]
     word = '<span class="ok">all well</span>' if shot.healthy else '<span class="bad">needs a look</span>'

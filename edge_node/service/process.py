@@ -24,6 +24,12 @@ def harden() -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0)
 
 
+def more_handles() -> None:
+    """As many open handles as the system allows: a receiver of a thousand senders needs them."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def die_with_parent() -> None:
     """End when the supervising process is gone, even if it was killed before this call (it passes its id along).
 

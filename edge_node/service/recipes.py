@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from edge_node import __version__
@@ -12,7 +11,7 @@ from edge_node.config.rules import condition_of
 from edge_node.config.schema import Config
 from edge_node.deid.choice import Choice, Recipes
 from edge_node.deid.lint import lint
-from edge_node.deid.recipe import Finding
+from edge_node.deid.recipe import Finding, Recipe
 from edge_node.domain.errors import Stop
 from edge_node.domain.selection import Condition
 from edge_node.domain.study import RecipeId
@@ -39,12 +38,11 @@ def build(config: Config, site_key: bytes) -> Recipes:
     return Recipes(choices(config), site_key, version=__version__)
 
 
-def recipes_in_force(config: Config) -> list[tuple[RecipeId, Path]]:
-    """What the ledger calls each recipe, and its file. Raises Stop for a recipe that cannot be used."""
-    found = choices(config)
+def recipes_in_force(config: Config) -> list[tuple[RecipeId, Recipe]]:
+    """What the ledger calls each recipe, and what it says. Raises Stop for a recipe that cannot be used."""
     # No key of the site goes into the hash, and only the dicom role has one.
-    ids = Recipes(found, bytes(32), version=__version__).ids
-    return [(recipe, choice.recipe) for recipe, choice in zip(ids, found, strict=True)]
+    built = Recipes(choices(config), bytes(32), version=__version__)
+    return [(engine.recipe_id, engine.recipe) for engine in built.engines]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,11 @@ import re
 from sqlalchemy import select
 
 from edge_node.config.schema import Config
-from edge_node.domain.errors import Quarantine
+from edge_node.domain.errors import EdgeNodeError, Quarantine
 from edge_node.domain.study import IdentifiedInstance, KeyClass, Role
 from edge_node.service.node import open_node, spool_path
 from edge_node.service.roles import make_intake
-from edge_node.store.intake import Receipt, Received
+from edge_node.store.receipt import Receipt, Received
 from edge_node.store.retention import close_quarantine
 from edge_node.store.seal import unseal
 from edge_node.store.spool import Place, SpoolReader
@@ -42,7 +42,9 @@ def release_item(config: Config, item: str) -> Receipt:
     body = unseal(key.secret, sealed, f"quarantine {item}")
     size = int.from_bytes(body[:4], "big")
     head = json.loads(body[4 : 4 + size])
-    receipt = make_intake(config)(IdentifiedInstance(dataset=body[4 + size :], **head))
+    [receipt] = make_intake(config)([IdentifiedInstance(dataset=body[4 + size :], **head)])
+    if isinstance(receipt, EdgeNodeError):
+        raise receipt
     if receipt.received is not Received.STORED:
         raise Quarantine(
             receipt.code or row.code,

@@ -6,7 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
@@ -16,12 +16,13 @@ from edge_node.consent import source_for
 from edge_node.domain.errors import Stop
 from edge_node.domain.study import Role
 from edge_node.pipeline import Bench, Targets, Work
-from edge_node.receive.workers import Accept, WorkerPool
+from edge_node.receive.workers import AcceptAll, WorkerPool
 from edge_node.service import logs, notify
 from edge_node.service.housekeeping import Job
-from edge_node.service.life import Life
-from edge_node.service.node import Node, models_path, open_node, spool_path
-from edge_node.service.process import die_with_parent, harden
+from edge_node.service.life import HEARTBEAT_S, Life
+from edge_node.service.node import Node, escrow_of, models_path, open_node, spool_path
+from edge_node.service.process import die_with_parent, harden, more_handles
+from edge_node.service.site_keys import SiteKey, continuing
 from edge_node.store.spool import free_bytes
 
 log = structlog.get_logger()
@@ -61,44 +62,80 @@ def run_role(role: Role, config: Config) -> int:
 
 
 def _dicom(config: Config) -> int:
+    from edge_node.receive.local import LocalDoor
     from edge_node.receive.scp import StorageSCP
+    from edge_node.receive.tls import TlsListener
+    from edge_node.service import doors as other_doors
 
+    more_handles()
     node = open_node(config, Role.DICOM)
     life = Life(node)
     life.listen_to_signals()
+    escrow_of(config)  # what is wrong with it must end the role, not each worker
     notify.status("starting the de-identifying workers")
     count = config.receive.workers or min(8, os.cpu_count() or 1)
     pool = WorkerPool(count, make_intake, (config,), wait_s=config.receive.network_timeout_s / 2)
     pool.start()
-    reserve = config.storage.reserve_mb * 1_000_000
+    reserve, low = config.storage.reserve_mb * 1_000_000, config.storage.low_mb * 1_000_000
     folder = spool_path(config)
     scp = StorageSCP(
         config.receive,
         pool.accept,
-        lambda: free_bytes(folder) > reserve,
+        folder,
+        free_bytes=lambda: free_bytes(folder),
+        reserve=reserve,
+        low=low or reserve * 3 // 2,
         further_ae_titles=called_ae_titles(config),
     )
-    try:
+    local = LocalDoor(
+        config.node.data_dir,
+        pool.accept,
+        has_room=lambda: free_bytes(folder) > reserve,
+        largest=config.receive.max_object_mb * 1_000_000,
+        tell=lambda about, facts: life.tell(**{about: facts}) if facts else None,
+    )
+    host, doors = config.receive.host, contextlib.ExitStack()
+    with _listening("[receive] host and port", host, config.receive.port):
         scp.start()
-    except OSError as error:
-        raise Stop(
-            "receive.cannot-listen",
-            f"[receive] host and port: cannot listen on {config.receive.host}:{config.receive.port}: "
-            f"{os.strerror(error.errno or 0)}",
-            hint="another process uses the port, or the address is not ours: `edge-node doctor`",
-            exit_code=69,
-        ) from None
+    if config.receive.plain:
+        life.tell(port=scp.port)
+    if config.tls.port:
+        tls = TlsListener(host, config.tls, scp.adopt, admits_address=scp.admits_address, refused=scp.turn_away)
+        with _listening("[receive] host and [tls] port", host, config.tls.port):
+            tls.start()
+        doors.callback(tls.stop)
+        life.tell(tls_port=tls.port)
+    local.start()  # behind the ports: a second receiver would have been stopped there
+    doors.callback(local.stop, DRAIN_S)
     life.thread("write-back", lambda stop: _keep("write-back", "worklist", _write_back, config, stop))
-    life.tell(port=scp.port, ae_title=config.receive.ae_title, workers=count)
+    if other_doors.wanted(config):
+        life.thread("doors", lambda stop: _keep("doors", "receive", other_doors.serve, config, stop))
+    life.tell(ae_title=config.receive.ae_title, workers=count)
 
     def drain() -> None:
+        doors.close()
         scp.stop(DRAIN_S)
         pool.close()
 
-    return life.live([], drain=drain)
+    tell = Job("refused", HEARTBEAT_S, lambda: life.tell(refused=scp.refused.rows()))
+    return life.live([tell], drain=drain)
 
 
-def make_intake(config: Config) -> Accept:
+@contextlib.contextmanager
+def _listening(options: str, host: str, port: int) -> Iterator[None]:
+    """Turn the OSError of a listener's start into the Stop that names the options to change."""
+    try:
+        yield
+    except OSError as error:
+        raise Stop(
+            "receive.cannot-listen",
+            f"{options}: cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}",
+            hint="another process uses the port, or the address is not ours: `edge-node doctor`",
+            exit_code=69,
+        ) from None
+
+
+def make_intake(config: Config) -> AcceptAll:
     """Build the accepting function of one de-identifying worker process."""
     from edge_node.deid import peek_study_key
     from edge_node.receive.intake import Intake
@@ -108,22 +145,22 @@ def make_intake(config: Config) -> Accept:
     harden()
     logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)
     node = open_node(config, Role.DICOM)
-    site_key = node.keys.key("pseudonym")
-    recipes = build(config, site_key)
+    site_key, before = node.keys.key("pseudonym"), node.keys.old("pseudonym")
+
+    def with_key(key: bytes) -> SiteKey:
+        return SiteKey(build(config, key).deidentify, lambda instance: peek_study_key(instance, key))
+
     store = IntakeStore(
         node.database,
         node.keyring,
         node.spool_writer(),
         actor=node.actor,
         quarantine_s=config.deid.quarantine_days * 86400.0,
+        escrow=escrow_of(config),
     )
-    intake = Intake(
-        store,
-        recipes.deidentify,
-        lambda instance: peek_study_key(instance, site_key),
-        digest_key=site_key,
-    )
-    return intake.accept
+    key = continuing(with_key(site_key), with_key(before) if before else None, store.has_study)
+    intake = Intake(store, key.deidentify, key.peek_study, digest_key=site_key)
+    return intake.accept_all
 
 
 def _keep(name: str, step: str, body: Callable[[Config], None], config: Config, stop: threading.Event) -> None:

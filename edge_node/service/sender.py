@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from edge_node.config.tls import tls_arguments
 from edge_node.domain.errors import Retry
 from edge_node.domain.status import Status, status_name
 from edge_node.domain.worklist import Peer
@@ -132,7 +133,12 @@ def _associate(group: list[_Item], peer: Peer, calling_ae: str, timeout_s: float
     for sop_class, syntax in dict.fromkeys((item.sop_class, item.transfer_syntax) for item in group):
         ae.add_requested_context(sop_class, syntax)
     association = ae.associate(
-        peer.host, peer.port, ae_title=peer.ae_title, max_pdu=MAX_PDU, evt_handlers=[(evt.EVT_CONN_OPEN, no_delay)]
+        peer.host,
+        peer.port,
+        ae_title=peer.ae_title,
+        max_pdu=MAX_PDU,
+        tls_args=tls_arguments(peer),
+        evt_handlers=[(evt.EVT_CONN_OPEN, no_delay)],
     )
     if association.is_established:
         return association

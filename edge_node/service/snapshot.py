@@ -34,6 +34,7 @@ class Snapshot:
     work: list[dict[str, Any]]
     waiting_for_human: list[dict[str, Any]]
     quarantine: list[dict[str, Any]]
+    refused: list[dict[str, Any]]
     deliveries: dict[str, dict[str, int]]
     instances: int
     bytes: int
@@ -76,11 +77,13 @@ def _read(connection: Connection, config: Config) -> Snapshot:
         )
     ):
         sent.setdefault(destination, {})[state] = count
+    roles = [_role(row, now) for row in connection.execute(select(heartbeat).order_by(heartbeat.c.role))]
     total = connection.execute(select(func.count(), func.coalesce(func.sum(instance.c.size), 0))).one()
     return Snapshot(
         at=now,
         node=config.node.name,
-        roles=[_role(row, now) for row in connection.execute(select(heartbeat).order_by(heartbeat.c.role))],
+        refused=[row for role in roles for row in role.pop("refused", [])],
+        roles=roles,
         studies=studies.counts_by_state(connection),
         work=[
             {"step": r.step, "target": r.target, "state": r.state, "rows": r.rows, "oldest_s": round(now - r[4], 1)}
@@ -159,6 +162,7 @@ def _study_row(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "recipe": row.recipe,
         "recipe_sha256": row.recipe_sha256,
         "trial": row.trial,
+        "site_key": row.site_key_id,
         "first_received_at": row.first_received_at,
         "last_received_at": row.last_received_at,
         "settled_at": row.settled_at,

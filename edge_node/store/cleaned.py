@@ -7,32 +7,17 @@ it commits the old bytes are the object; after it nothing names them, and their 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 
 from sqlalchemy import Connection, func, select, update
 
 from edge_node.domain.errors import Retry
-from edge_node.domain.study import CleanObject, KeyClass
-from edge_node.store.keyring import Keyring, key_exists
+from edge_node.domain.study import Judged, KeyClass
+from edge_node.store.keyring import Keyring, keys_that_exist
 from edge_node.store.seal import seal
 from edge_node.store.spool import Place, SpoolWriter
 from edge_node.store.tables import instance, study
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What the pixel step made of one object.
-
-    `pixel_risk` is "" when it may leave; `pixel_work` says what was done; `part10` holds the new bytes in
-    `transfer_syntax`, None when the object stays as it is.
-    """
-
-    was: CleanObject
-    pixel_risk: str
-    pixel_work: str
-    part10: bytes | None = field(default=None, repr=False)
-    transfer_syntax: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +63,7 @@ class CleanedObjects:
         the study's key in between.
         """
         for one in staged:
-            if one.key_id and not key_exists(connection, one.key_id):
+            if one.key_id and not keys_that_exist(connection, [one.key_id]):
                 self._keyring.forget(one.key_id)
                 raise Retry("store.key-destroyed", "the key of the study was destroyed while its pixels were cleaned")
             connection.execute(

@@ -40,8 +40,20 @@ def _add_trial(connection: Connection) -> None:
         connection.execute(text("ALTER TABLE study ADD COLUMN trial VARCHAR(32) NOT NULL DEFAULT ''"))
 
 
+def _add_escrow(connection: Connection) -> None:
+    """Version 4: sealed ways back to identity, and which site key made a study's pseudonyms."""
+    if "site_key_id" not in {column["name"] for column in inspect(connection).get_columns("study")}:
+        connection.execute(text("ALTER TABLE study ADD COLUMN site_key_id VARCHAR(8) NOT NULL DEFAULT ''"))
+    tables.escrow.create(connection, checkfirst=True)
+
+
 # One entry per schema version, in order; an entry is never edited once released.
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_create_first_schema, _add_pixel_work, _add_trial)
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
+    _create_first_schema,
+    _add_pixel_work,
+    _add_trial,
+    _add_escrow,
+)
 
 
 class Database:

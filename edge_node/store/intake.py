@@ -5,191 +5,276 @@ from __future__ import annotations
 import json
 import secrets
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, bindparam, insert, select, update
 
 from edge_node.domain.errors import EdgeNodeError
-from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, RecipeId, StudyState
+from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, StudyState
 from edge_node.store import audit
 from edge_node.store.database import Database
-from edge_node.store.keyring import Keyring, key_exists
-from edge_node.store.seal import seal
-from edge_node.store.spool import SpoolWriter
+from edge_node.store.escrow import Escrow
+from edge_node.store.keyring import DataKey, Keyring, keys_that_exist
+from edge_node.store.receipt import Answer, Clean, Conflict, OtherPseudonyms, OtherRecipe, Receipt, Received
+from edge_node.store.seal import seal, seal_chunks, sealed_length
+from edge_node.store.spool import Place, Sealed, SpoolWriter
 from edge_node.store.tables import envelope, instance, quarantine, study
 
 
-class Received(StrEnum):
-    """What became of a received instance; every one of them may be acknowledged with Success."""
-
-    STORED = "STORED"
-    DUPLICATE = "DUPLICATE"
-    QUARANTINED = "QUARANTINED"
-
-
 @dataclass(frozen=True, slots=True)
-class Receipt:
-    """The durable fact behind a Success: what was done, under which study key, with which stable code."""
+class _Kept:
+    """A sealed and synced object with the keys of its study and its place in the spool."""
 
-    received: Received
-    study_key: str
-    code: str = ""
-
-
-class Conflict(Exception):
-    """The same SOP Instance UID is already kept with other content."""
+    clean: Clean
+    clean_key: DataKey
+    vault_key: DataKey
+    place: Place
 
 
-class OtherRecipe(Conflict):
-    """The same SOP Instance UID is already kept as another recipe made it; with the same content or not."""
-
-
-class OtherPseudonyms(Conflict):
-    """The study is already kept under the pseudonyms of another trial: this instance would be a second study."""
+MOST_KEYS = 512
+# Built once: building a statement costs more than running it.
+_KNOWN = select(instance.c.sop_uid, instance.c.source_digest, instance.c.recipe_sha256).where(
+    instance.c.sop_uid.in_(bindparam("uids", expanding=True))
+)
+_TRIALS = select(study.c.study_key, study.c.trial, study.c.study_uid).where(
+    study.c.study_key.in_(bindparam("study_keys", expanding=True))
+)
+_STUDY = select(study).where(study.c.study_key == bindparam("study_key"))
+_STUDY_ENVELOPE = select(envelope.c.study_key).where(
+    envelope.c.study_key == bindparam("study_key"), envelope.c.sop_uid == ""
+)
+_INSERT_INSTANCE = insert(instance)
+_INSERT_ENVELOPE = insert(envelope)
 
 
 class IntakeStore:
     """Writes what the receiver accepted; one per worker process."""
 
     def __init__(
-        self, database: Database, keyring: Keyring, spool: SpoolWriter, *, actor: str, quarantine_s: float
+        self,
+        database: Database,
+        keyring: Keyring,
+        spool: SpoolWriter,
+        *,
+        actor: str,
+        quarantine_s: float,
+        escrow: Escrow | None = None,
     ) -> None:
         self._database = database
         self._keyring = keyring
         self._spool = spool
         self._actor = actor
         self._quarantine_s = quarantine_s
+        self._escrow = escrow
+        self._keys: dict[str, tuple[DataKey, DataKey]] = {}
 
-    def known(self, clean: Deidentified) -> bool:
-        """Whether this very instance is already kept. Raises Conflict when it, or its study, is kept otherwise."""
+    def has_study(self, study_key: str) -> bool:
+        """Whether the ledger knows the study, in whatever state."""
         with self._database.read() as connection:
-            _check_trial(connection, clean)
-            return _known(connection, clean)
+            return connection.execute(_STUDY, {"study_key": study_key}).first() is not None
 
     def record(self, clean: Deidentified, *, calling_ae: str, received_at: float) -> Receipt:
-        """Seal, sync and commit one clean object with its identity envelope.
+        """`record_all` for one object. Raises the Conflict that it answers."""
+        [answer] = self.record_all([Clean(clean, calling_ae, received_at)])
+        if isinstance(answer, Conflict):
+            raise answer
+        return answer
 
-        When this returns, the instance survives kill -9 and power cut. Raises Conflict when the same SOP Instance
-        UID is kept with other content, OtherRecipe when as another recipe made it, OtherPseudonyms when its study is
-        kept for another trial, Retry when disk or ledger cannot take it now.
+    def record_all(self, batch: Sequence[Clean]) -> list[Answer]:
+        """Seal, sync and commit clean objects with their identity envelopes and, where there is escrow, their records.
+
+        One sync and one commit for all; when this returns, they survive kill -9 and power cut. An answer for each, in
+        order: a Receipt; or a Conflict when the same SOP Instance UID is kept with other content, OtherRecipe when as
+        another recipe made it, OtherPseudonyms when its study is kept for another trial. Raises Retry when disk or
+        ledger cannot take them now.
         """
-        one = clean.instance
         for _ in range(3):  # a data key may be destroyed by retention between opening and committing: begin again
-            if self.known(clean):
-                return Receipt(Received.DUPLICATE, one.study_key)
-            clean_key = self._keyring.obtain(one.study_key, KeyClass.CLEAN)
-            vault_key = self._keyring.obtain(one.study_key, KeyClass.ENVELOPE)
-            place = self._spool.append(seal(clean_key.secret, one.part10, f"clean {one.study_key} {one.sop_uid}"))
-            sealed_study = seal(vault_key.secret, clean.identity.study.encode(), f"envelope {one.study_key} ")
-            sealed_instance = seal(
-                vault_key.secret, clean.identity.instance.encode(), f"envelope {one.study_key} {one.sop_uid}"
+            with self._database.read() as connection:
+                answers = self.answers(connection, batch)
+            self._complete_escrow(
+                one for one, answer in zip(batch, answers, strict=True) if isinstance(answer, Receipt)
             )
-            with self._database.write() as connection:
-                if not (key_exists(connection, clean_key.key_id) and key_exists(connection, vault_key.key_id)):
-                    self._keyring.forget(clean_key.key_id)
-                    self._keyring.forget(vault_key.key_id)
-                    continue
-                if _known(connection, clean):
-                    return Receipt(Received.DUPLICATE, one.study_key)
-                revision = self._touch_study(connection, clean, calling_ae, received_at)
-                connection.execute(
-                    insert(instance).values(
-                        sop_uid=one.sop_uid,
-                        study_key=one.study_key,
-                        series_uid=one.series_uid,
-                        sop_class=one.sop_class,
-                        transfer_syntax=one.transfer_syntax,
-                        modality=one.modality,
-                        pixel_risk=one.pixel_risk,
-                        revision=revision,
-                        source_digest=clean.source_digest,
-                        sha256=one.sha256,
-                        size=len(one.part10),
-                        key_id=clean_key.key_id,
-                        segment=place.segment,
-                        offset=place.offset,
-                        length=place.length,
-                        kept=True,
-                        recipe_sha256=one.recipe.sha256,
-                        received_at=received_at,
-                    )
-                )
-                own = select(envelope.c.study_key).where(
-                    envelope.c.study_key == one.study_key, envelope.c.sop_uid == ""
-                )
-                if connection.execute(own).first() is None:
-                    connection.execute(
-                        insert(envelope).values(
-                            study_key=one.study_key, sop_uid="", key_id=vault_key.key_id, sealed=sealed_study
-                        )
-                    )
-                connection.execute(
-                    insert(envelope).values(
-                        study_key=one.study_key, sop_uid=one.sop_uid, key_id=vault_key.key_id, sealed=sealed_instance
-                    )
-                )
-            return Receipt(Received.STORED, one.study_key)
+            fresh = [number for number, answer in enumerate(answers) if answer is None]
+            sealed = self._seal([batch[number] for number in fresh]) if fresh else []
+            if sealed:
+                with self._database.write() as connection:
+                    if self._lost_keys(connection, sealed):
+                        continue
+                    # another worker may have been quicker
+                    again = self.answers(connection, [one.clean for one in sealed])
+                    self._insert(connection, [one for one, answer in zip(sealed, again, strict=True) if answer is None])
+                for number, answer in zip(fresh, again, strict=True):
+                    answers[number] = answer
+            stored = (Receipt(Received.STORED, one.study_key) for one in batch)
+            return [answer or receipt for answer, receipt in zip(answers, stored, strict=True)]
         raise EdgeNodeError("store.key-churn", "data keys of a study were destroyed three times while it was received")
 
-    def _touch_study(self, connection: Connection, clean: Deidentified, calling_ae: str, received_at: float) -> int:
+    def _complete_escrow(self, duplicates: Iterable[Clean]) -> None:
+        """A study from before escrow was on gets its record with the next instance that is acknowledged, even if it is
+        one that was here before."""
+        if self._escrow is None:
+            return
+        for one in duplicates:
+            with self._database.read() as connection:
+                missing = self._escrow.missing(connection, one.what)
+            if missing:
+                with self._database.write() as connection:
+                    self._escrow.write(connection, one.what)
+
+    def answers(self, connection: Connection, batch: Sequence[Clean]) -> list[Answer | None]:
+        """A Receipt for a duplicate, a Conflict, or None for what is new.
+
+        The first one stays in force whatever comes later under its name, and a study has one trial's pseudonyms: a
+        copy under those of another could be joined to it by its pixels.
+        """
+        uids, keys = [one.uid for one in batch], list({one.study_key for one in batch})
+        kept = {row[0]: (row[1], row[2]) for row in connection.execute(_KNOWN, {"uids": uids})}
+        trials = {row[0]: (row[1], row[2]) for row in connection.execute(_TRIALS, {"study_keys": keys})}
+        answers: list[Answer | None] = []
+        for one in batch:
+            what = one.what.instance
+            trial, mine = (what.recipe.trial, what.study_uid), (one.what.source_digest, what.recipe.sha256)
+            if trials.setdefault(one.study_key, trial) != trial:
+                answers.append(OtherPseudonyms())
+                continue
+            known = kept.setdefault(one.uid, mine)
+            answers.append(None if known is mine else _answer(one, known, mine))
+        return answers
+
+    def _seal(self, batch: Sequence[Clean]) -> list[_Kept]:
+        """Seal and sync the objects under their studies' keys; no row names them yet."""
+        pairs = [self._keys_of(one.study_key) for one in batch]
+        objects = []
+        for one, (key, _) in zip(batch, pairs, strict=True):
+            part10 = one.what.instance.part10
+            chunks = seal_chunks(key.secret, part10, f"clean {one.study_key} {one.uid}")
+            objects.append(Sealed(sealed_length(len(part10)), chunks))
+        places = self._spool.append_all(objects)
+        return [_Kept(*parts) for parts in zip(batch, *zip(*pairs, strict=True), places, strict=True)]
+
+    def _keys_of(self, study_key: str) -> tuple[DataKey, DataKey]:
+        keys = self._keys.get(study_key)
+        if keys is None:
+            if len(self._keys) >= MOST_KEYS:
+                self._keys.clear()
+            keys = self._keys[study_key] = (
+                self._keyring.obtain(study_key, KeyClass.CLEAN),
+                self._keyring.obtain(study_key, KeyClass.ENVELOPE),
+            )
+        return keys
+
+    def _lost_keys(self, connection: Connection, sealed: Sequence[_Kept]) -> bool:
+        """Whether a key was destroyed since it was opened; those are forgotten."""
+        wanted = {key.key_id for one in sealed for key in (one.clean_key, one.vault_key)}
+        lost = wanted - keys_that_exist(connection, wanted)
+        if lost:
+            self._keys.clear()
+            for key_id in lost:
+                self._keyring.forget(key_id)
+        return bool(lost)
+
+    def _insert(self, connection: Connection, batch: Sequence[_Kept]) -> None:
+        instances, envelopes = [], []
+        studies: dict[str, list[_Kept]] = {}
+        for one in batch:
+            studies.setdefault(one.clean.study_key, []).append(one)
+        for study_key, members in studies.items():
+            if self._escrow is not None:
+                for one in members:
+                    self._escrow.write(connection, one.clean.what)
+            revision = self._touch_study(connection, [one.clean for one in members])
+            first = members[0]
+            if connection.execute(_STUDY_ENVELOPE, {"study_key": study_key}).first() is None:
+                sealed = seal(
+                    first.vault_key.secret, first.clean.what.identity.study.encode(), f"envelope {study_key} "
+                )
+                envelopes.append(
+                    {"study_key": study_key, "sop_uid": "", "key_id": first.vault_key.key_id, "sealed": sealed}
+                )
+            for one in members:
+                instances.append(_instance_row(one, revision))
+                text, context = one.clean.what.identity.instance.encode(), f"envelope {study_key} {one.clean.uid}"
+                envelopes.append(
+                    {
+                        "study_key": study_key,
+                        "sop_uid": one.clean.uid,
+                        "key_id": one.vault_key.key_id,
+                        "sealed": seal(one.vault_key.secret, text, context),
+                    }
+                )
+        if instances:
+            connection.execute(_INSERT_INSTANCE, instances)
+            connection.execute(_INSERT_ENVELOPE, envelopes)
+
+    def _touch_study(self, connection: Connection, batch: Sequence[Clean]) -> int:
         """Open the study, or extend it; a late instance reopens it as the next revision. Returns the revision."""
-        one = clean.instance
-        row = connection.execute(select(study).where(study.c.study_key == one.study_key)).one_or_none()
+        first, size = batch[0].what.instance, sum(len(one.what.instance.part10) for one in batch)
+        modalities = {one.what.instance.modality for one in batch}
+        came = [one.received_at for one in batch]
+        row = connection.execute(_STUDY, {"study_key": first.study_key}).one_or_none()
         if row is None:
             connection.execute(
                 insert(study).values(
-                    study_key=one.study_key,
-                    study_uid=one.study_uid,
-                    patient_key=one.patient_key,
+                    study_key=first.study_key,
+                    study_uid=first.study_uid,
+                    patient_key=first.patient_key,
                     state=StudyState.RECEIVING,
                     revision=1,
                     complete=False,
-                    modalities=one.modality,
-                    body_part=one.body_part,
-                    order_priority=one.order_priority,
-                    calling_ae=calling_ae,
-                    recipe=one.recipe.name,
-                    recipe_sha256=one.recipe.sha256,
-                    trial=one.recipe.trial,
-                    instances=1,
-                    bytes=len(one.part10),
-                    first_received_at=received_at,
-                    opened_at=received_at,
-                    last_received_at=received_at,
+                    modalities=_joined(modalities),
+                    body_part=next(filter(None, (one.what.instance.body_part for one in batch)), ""),
+                    order_priority=next(filter(None, (one.what.instance.order_priority for one in batch)), ""),
+                    calling_ae=batch[0].calling_ae,
+                    recipe=first.recipe.name,
+                    recipe_sha256=first.recipe.sha256,
+                    trial=first.recipe.trial,
+                    instances=len(batch),
+                    bytes=size,
+                    first_received_at=min(came),
+                    opened_at=min(came),
+                    last_received_at=max(came),
+                    site_key_id=batch[0].what.derivation.key_id,
                 )
             )
             audit.append(
                 connection,
                 self._actor,
                 "study.opened",
-                one.study_key,
-                {"from": calling_ae, "modality": one.modality, **_told(one.recipe)},
+                first.study_key,
+                {**_told(batch[0]), "site_key": batch[0].what.derivation.key_id},
             )
+            self._tell_recipes(connection, batch, first.recipe.sha256)
             return 1
-        if (row.trial, row.study_uid) != (one.recipe.trial, one.study_uid):
-            raise OtherPseudonyms  # another worker was quicker
         reopened = row.state != StudyState.RECEIVING
         revision = int(row.revision) + (1 if reopened else 0)
         changes: dict[str, object] = {
             "revision": revision,
-            "modalities": ",".join(sorted({*row.modalities.split(","), one.modality} - {""})),
-            "body_part": row.body_part or one.body_part,
-            "order_priority": row.order_priority or one.order_priority,
-            "instances": row.instances + 1,
-            "bytes": row.bytes + len(one.part10),
-            "last_received_at": received_at,
+            "modalities": _joined({*row.modalities.split(","), *modalities}),
+            "body_part": row.body_part or next(filter(None, (one.what.instance.body_part for one in batch)), ""),
+            "order_priority": row.order_priority
+            or next(filter(None, (one.what.instance.order_priority for one in batch)), ""),
+            "instances": row.instances + len(batch),
+            "bytes": row.bytes + size,
+            "last_received_at": max(came),
         }
         if reopened:
-            changes |= {"state": StudyState.RECEIVING, "complete": False, "opened_at": received_at}
+            changes |= {"state": StudyState.RECEIVING, "complete": False, "opened_at": min(came)}
             audit.append(
-                connection, self._actor, "study.reopened", one.study_key, {"revision": revision, "was": row.state}
+                connection, self._actor, "study.reopened", first.study_key, {"revision": revision, "was": row.state}
             )
-        connection.execute(update(study).where(study.c.study_key == one.study_key).values(**changes))
-        if one.recipe.sha256 != row.recipe_sha256 and not _used(connection, one.study_key, one.recipe.sha256):
-            detail = {"from": calling_ae, "modality": one.modality, **_told(one.recipe)}
-            audit.append(connection, self._actor, "study.recipe", one.study_key, detail)
+        connection.execute(
+            update(study).where(study.c.study_key == bindparam("key")), {"key": first.study_key, **changes}
+        )
+        self._tell_recipes(connection, batch, row.recipe_sha256)
         return revision
+
+    def _tell_recipes(self, connection: Connection, batch: Sequence[Clean], opened_by: str) -> None:
+        """One audit entry for each recipe that joins the study."""
+        first_by = {one.what.instance.recipe.sha256: one for one in reversed(batch)}
+        for sha256, one in first_by.items():
+            if sha256 != opened_by and not _used(connection, one.study_key, sha256):
+                audit.append(connection, self._actor, "study.recipe", one.study_key, _told(one))
 
     def quarantine(
         self, received: IdentifiedInstance, source_digest: str, error: EdgeNodeError, study_key: str | None
@@ -248,26 +333,10 @@ class IntakeStore:
         return Receipt(Received.QUARANTINED, study_key or "", error.code)
 
 
-def _known(connection: Connection, clean: Deidentified) -> bool:
-    """Whether the instance is kept as it is. The first one stays in force whatever comes later under its name."""
-    one = clean.instance
-    row = connection.execute(
-        select(instance.c.source_digest, instance.c.recipe_sha256).where(instance.c.sop_uid == one.sop_uid)
-    ).one_or_none()
-    if row is None:
-        return False
-    if row.source_digest != clean.source_digest:
-        raise Conflict if row.recipe_sha256 == one.recipe.sha256 else OtherRecipe
-    return True
-
-
-def _check_trial(connection: Connection, clean: Deidentified) -> None:
-    """A study has one trial's pseudonyms: a copy under those of another could be joined to it by its pixels."""
-    one = clean.instance
-    query = select(study.c.trial, study.c.study_uid).where(study.c.study_key == one.study_key)
-    kept = connection.execute(query).one_or_none()
-    if kept is not None and (kept.trial, kept.study_uid) != (one.recipe.trial, one.study_uid):
-        raise OtherPseudonyms
+def _answer(one: Clean, known: tuple[str, str], mine: tuple[str, str]) -> Answer:
+    if known[0] == mine[0]:
+        return Receipt(Received.DUPLICATE, one.study_key)
+    return Conflict() if known[1] == mine[1] else OtherRecipe()
 
 
 def _used(connection: Connection, study_key: str, recipe_sha256: str) -> bool:
@@ -277,6 +346,36 @@ def _used(connection: Connection, study_key: str, recipe_sha256: str) -> bool:
     return connection.execute(rows.limit(1)).first() is not None
 
 
-def _told(recipe: RecipeId) -> dict[str, str]:
-    """The recipe as the audit names it."""
-    return {"recipe": recipe.sha256, "name": recipe.name} | ({"trial": recipe.trial} if recipe.trial else {})
+def _told(one: Clean) -> dict[str, str]:
+    """What the audit says of where an instance came from and which recipe it went by."""
+    recipe = one.what.instance.recipe
+    told = {"from": one.calling_ae, "modality": one.what.instance.modality, "recipe": recipe.sha256}
+    return told | {"name": recipe.name} | ({"trial": recipe.trial} if recipe.trial else {})
+
+
+def _joined(modalities: set[str]) -> str:
+    return ",".join(sorted(modalities - {""}))
+
+
+def _instance_row(one: _Kept, revision: int) -> dict[str, object]:
+    what, place = one.clean.what.instance, one.place
+    return {
+        "sop_uid": what.sop_uid,
+        "study_key": what.study_key,
+        "series_uid": what.series_uid,
+        "sop_class": what.sop_class,
+        "transfer_syntax": what.transfer_syntax,
+        "modality": what.modality,
+        "pixel_risk": what.pixel_risk,
+        "revision": revision,
+        "source_digest": one.clean.what.source_digest,
+        "sha256": what.sha256,
+        "size": len(what.part10),
+        "key_id": one.clean_key.key_id,
+        "segment": place.segment,
+        "offset": place.offset,
+        "length": place.length,
+        "kept": True,
+        "recipe_sha256": what.recipe.sha256,
+        "received_at": one.clean.received_at,
+    }

@@ -6,10 +6,11 @@ Deleting the wrapped key is the deletion that counts: whatever ciphertext is lef
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
 from edge_node.domain.errors import Quarantine, Stop
 from edge_node.domain.study import KeyClass
@@ -19,6 +20,7 @@ from edge_node.store.tables import data_key
 
 # The name of the node key (a file or systemd credential) that wraps the data keys of a class.
 NODE_KEY = {KeyClass.CLEAN: "clean", KeyClass.ENVELOPE: "vault", KeyClass.QUARANTINE: "quarantine"}
+_EXISTING = select(data_key.c.key_id).where(data_key.c.key_id.in_(bindparam("key_ids", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +32,24 @@ class DataKey:
 
 
 class Keyring:
-    """Opens and makes data keys with the node keys of this role: a class without its node key stays shut."""
+    """Opens and makes data keys with the node keys of this role: a class without its node key stays shut.
 
-    def __init__(self, database: Database, node_keys: Mapping[str, bytes]) -> None:
+    `old_keys` are node keys on their way out (a rotation that was cut short): they open, but wrap nothing any more.
+    `guard` is held as long as the keys are in use.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        node_keys: Mapping[str, bytes],
+        *,
+        old_keys: Mapping[str, bytes] | None = None,
+        guard: object = None,
+    ) -> None:
         self._database = database
         self._node_keys = dict(node_keys)
+        self._old_keys = dict(old_keys or {})
+        self._guard = guard
         self._open: dict[str, DataKey] = {}  # by key id
 
     def __repr__(self) -> str:
@@ -94,7 +109,8 @@ class Keyring:
     def _unwrap(self, key_id: str, wrapped: bytes, owner: str, key_class: KeyClass) -> DataKey:
         cached = self._open.get(key_id)
         if cached is None:
-            secret = unseal(self._node_key(key_class), wrapped, f"key {key_id} {owner} {key_class}")
+            keys = [self._node_key(key_class), self._old_keys.get(NODE_KEY[key_class])]
+            secret, _ = _unwrapped(wrapped, f"key {key_id} {owner} {key_class}", keys)
             if len(self._open) > 4096:
                 self._open.clear()
             cached = self._open[key_id] = DataKey(key_id, secret)
@@ -105,9 +121,50 @@ class Keyring:
         self._open.pop(key_id, None)
 
 
-def key_exists(connection: Connection, key_id: str) -> bool:
-    """Whether the key was not destroyed since it was opened; asked inside the transaction that relies on it."""
-    return connection.execute(select(data_key.c.key_id).where(data_key.c.key_id == key_id)).first() is not None
+def _unwrapped(wrapped: bytes, context: str, keys: Sequence[bytes | None]) -> tuple[bytes, int]:
+    """The data key and the number of the node key that opened it. Raises Quarantine("store.seal-broken")."""
+    *first, last = [(number, key) for number, key in enumerate(keys) if key is not None]
+    for number, key in first:
+        with suppress(Quarantine):
+            return unseal(key, wrapped, context), number
+    return unseal(last[1], wrapped, context), last[0]
+
+
+def wrapped_keys(connection: Connection) -> dict[str, int]:
+    """{name of a node key: how many data keys it wraps}."""
+    counts = connection.execute(select(data_key.c["class"], func.count()).group_by(data_key.c["class"]))
+    return {NODE_KEY[KeyClass(key_class)]: int(count) for key_class, count in counts}
+
+
+def rewrap(connection: Connection, name: str, new: bytes, old: bytes) -> int:
+    """Wrap every data key under the node key `name` anew, in the caller's transaction; returns how many were changed.
+
+    Data keys stay what they are, so nothing sealed with them is touched. May be repeated: what `new` wraps already
+    stays. Raises Stop("keys.unopened") when a data key opens with neither; the transaction must not commit then.
+    """
+    changed = 0
+    classes = [str(key_class) for key_class, key_name in NODE_KEY.items() if key_name == name]
+    for row in connection.execute(select(data_key).where(data_key.c["class"].in_(classes))).all():
+        context = f"key {row.key_id} {row.owner} {row._mapping['class']}"
+        try:
+            secret, by = _unwrapped(row.wrapped, context, [new, old])
+        except Quarantine:
+            raise Stop(
+                "keys.unopened",
+                f"the data key of {row.owner} opens with neither the new nor the old {name} key; nothing was changed",
+                study=row.owner,
+                hint="restore the right key file from your backup, then rotate again",
+            ) from None
+        if by:
+            sealed = seal(new, secret, context)
+            connection.execute(update(data_key).where(data_key.c.key_id == row.key_id).values(wrapped=sealed))
+            changed += 1
+    return changed
+
+
+def keys_that_exist(connection: Connection, key_ids: Iterable[str]) -> set[str]:
+    """Those keys that were not destroyed since they were opened; asked inside the transaction that relies on them."""
+    return set(connection.execute(_EXISTING, {"key_ids": list(key_ids)}).scalars())
 
 
 def destroy(connection: Connection, owner: str, key_class: KeyClass) -> int:

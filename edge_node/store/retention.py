@@ -1,4 +1,4 @@
-"""What is destroyed when its time is over: envelopes, clean objects, quarantined items, empty segments.
+"""What is destroyed when its time is over: envelopes, clean objects, quarantined items, escrow, empty segments.
 
 Destroying means deleting the wrapped data key (crypto-shredding); rows stay, so that the ledger tells for ever what
 was there. Nothing is destroyed of a study that was reopened meanwhile.
@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, select, update
 
 from edge_node.domain.study import KeyClass, StudyState
-from edge_node.store import audit
+from edge_node.store import audit, escrow
 from edge_node.store.database import Database
 from edge_node.store.keyring import destroy
 from edge_node.store.spool import idle_segments, remove_segment
@@ -70,6 +70,21 @@ def expire_quarantine(database: Database, actor: str) -> int:
         return 0
     with database.write() as connection:
         count = sum(close_quarantine(connection, item, "EXPIRED", actor) for item in items)
+    database.shred_journal()
+    return count
+
+
+def expire_escrow(database: Database, actor: str, days: float) -> int:
+    """Delete the escrow records older than `days` (0: never); returns how many."""
+    if not days:
+        return 0
+    before = time.time() - days * 86400.0
+    with database.read() as connection:
+        if not escrow.older(connection, before):
+            return 0
+    with database.write() as connection:
+        count = escrow.expire(connection, before)
+        audit.append(connection, actor, "escrow.expired", "", {"records": count})
     database.shred_journal()
     return count
 

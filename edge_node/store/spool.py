@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,14 @@ class Place:
     segment: str
     offset: int
     length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A sealed object piece by piece, so that a large one is never in memory twice; `length` is the sum in bytes."""
+
+    length: int
+    chunks: Iterable[bytes]
 
 
 def sync_directory(path: Path) -> None:
@@ -54,47 +63,57 @@ class SpoolWriter:
         self._handle = -1
         self._offset = 0
         self._opened = 0.0
+        self._unsynced = False
 
     def append(self, sealed: bytes) -> Place:
-        """Write and sync one sealed object; when this returns it survives a power cut.
+        """Write and sync one sealed object; errors as `append_all`."""
+        return self.append_all([Sealed(len(sealed), (sealed,))])[0]
 
-        Raises Retry("spool.disk-full") when there is no room (the half-written tail is cut off again).
+    def append_all(self, objects: Sequence[Sealed]) -> list[Place]:
+        """Write sealed objects and sync them together; when this returns they survive a power cut.
+
+        Raises Retry("spool.disk-full") when there is no room (what was half written is never named, nor appended to).
         """
+        alone: list[str] = []
         try:
-            if len(sealed) >= self._large_bytes:
-                return self._alone(sealed)
-            full = self._offset + len(sealed) > self._segment_bytes
-            if self._handle < 0 or full or time.monotonic() - self._opened > WRITE_AGE_S:
-                self.close()
-                self._name, self._handle = self._create()
-                self._offset, self._opened = 0, time.monotonic()
-            offset = self._offset
-            try:
-                _write_all(self._handle, sealed, offset)
-                os.fdatasync(self._handle)
-            except OSError:
-                self.close()  # a failed sync leaves the tail in doubt: never append behind it
-                raise
-            self._offset = offset + len(sealed)
-            return Place(self._name, offset, len(sealed))
+            places = []
+            for one in objects:
+                if one.length >= self._large_bytes:
+                    name, handle = self._create()
+                    alone.append(name)
+                    try:
+                        _write_all(handle, one, 0)
+                        os.fdatasync(handle)
+                    finally:
+                        os.close(handle)
+                    places.append(Place(name, 0, one.length))
+                    continue
+                full = self._offset + one.length > self._segment_bytes
+                if self._handle < 0 or full or time.monotonic() - self._opened > WRITE_AGE_S:
+                    self._sync()
+                    self.close()
+                    self._name, self._handle = self._create()
+                    self._offset, self._opened = 0, time.monotonic()
+                self._unsynced = True
+                _write_all(self._handle, one, self._offset)
+                places.append(Place(self._name, self._offset, one.length))
+                self._offset += one.length
+            self._sync()
+            return places
         except OSError as error:
+            self.close()  # a failed sync leaves the tail in doubt: never append behind it
+            for name in alone:
+                (self.folder / name).unlink(missing_ok=True)
             raise Retry(
                 "spool.disk-full" if error.errno in (28, 122) else "spool.write-failed",
                 f"a sealed object could not be written to the spool: {os.strerror(error.errno or 5)}",
                 hint="free space on the data disk; `edge-node status` shows what is kept",
             ) from None
 
-    def _alone(self, sealed: bytes) -> Place:
-        name, handle = self._create()
-        try:
-            _write_all(handle, sealed, 0)
-            os.fdatasync(handle)
-        except OSError:
-            (self.folder / name).unlink(missing_ok=True)
-            raise
-        finally:
-            os.close(handle)
-        return Place(name, 0, len(sealed))
+    def _sync(self) -> None:
+        if self._unsynced:
+            os.fdatasync(self._handle)
+            self._unsynced = False
 
     def _create(self) -> tuple[str, int]:
         name = secrets.token_hex(12) + _SUFFIX
@@ -108,16 +127,21 @@ class SpoolWriter:
 
     def close(self) -> None:
         """Close the open segment; the next append begins a new one."""
+        self._unsynced = False
         if self._handle >= 0:
             os.close(self._handle)
             self._handle = -1
 
 
-def _write_all(handle: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(handle, view, offset)
-        view, offset = view[written:], offset + written
+def _write_all(handle: int, sealed: Sealed, offset: int) -> None:
+    end = offset + sealed.length
+    for chunk in sealed.chunks:
+        view = memoryview(chunk)
+        while view:
+            written = os.pwrite(handle, view, offset)
+            view, offset = view[written:], offset + written
+    if offset != end:
+        raise ValueError("a sealed object is not as long as it was said to be")
 
 
 class SpoolReader:

@@ -55,6 +55,7 @@ study = Table(
     Column("triaged_at", Float),
     Column("delivered_at", Float),
     Column("closed_at", Float),
+    Column("site_key_id", String(8), nullable=False, default="", server_default=""),  # which site key made its names
 )
 Index("study_by_state", study.c.state)
 
@@ -102,6 +103,21 @@ envelope = Table(
     Column("key_id", String(16), nullable=False),
     Column("sealed", LargeBinary, nullable=False),
 )
+
+escrow = Table(
+    "escrow",
+    metadata,
+    Column("study_key", String(16), primary_key=True),
+    Column("study_uid", String(64), primary_key=True),  # pseudonymous; another label of the same study has another
+    Column("patient", String(64), nullable=False),  # pseudonymous Patient ID
+    Column("label", String(32), nullable=False),
+    Column("site_key_id", String(8), nullable=False),
+    Column("escrow_key", String(8), nullable=False),  # name of the public key it is sealed to
+    Column("sealed", LargeBinary, nullable=False),
+    Column("made_at", Float, nullable=False),
+)
+Index("escrow_by_uid", escrow.c.study_uid)
+Index("escrow_by_patient", escrow.c.patient)
 
 quarantine = Table(
     "quarantine",

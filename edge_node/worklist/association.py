@@ -17,6 +17,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import UnifiedProcedureStepPull, UnifiedProcedureStepPush
 
+from edge_node.config.tls import tls_arguments
 from edge_node.domain.errors import Quarantine, Retry
 from edge_node.domain.worklist import Peer
 from edge_node.worklist.statuses import NO_CONTEXT, Status, storage_status, workitem_status
@@ -102,7 +103,11 @@ def line_to(
         entity.add_requested_context(UID(sop_class), SYNTAXES)
     entity.connection_timeout = entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = timeout_s
     association = entity.associate(
-        peer.host, peer.port, ae_title=peer.ae_title, evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)]
+        peer.host,
+        peer.port,
+        ae_title=peer.ae_title,
+        tls_args=tls_arguments(peer),
+        evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
     )
     if not association.is_established:
         raise _not_established(association, peer, service)

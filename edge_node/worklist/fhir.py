@@ -16,7 +16,7 @@ from uuid import UUID
 
 from pydicom.dataset import Dataset
 
-from edge_node.config.schema import Fhir
+from edge_node.config.destinations import Fhir
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import ADVISORY, Code, Finding, ModelIdentity, Verdict
 from edge_node.worklist.evidence import report_reference

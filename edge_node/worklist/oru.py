@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from pydicom.dataset import Dataset
 
-from edge_node.config.schema import Hl7
+from edge_node.config.destinations import Hl7
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import ADVISORY, Code, Finding, TriageOutcome, Verdict
 from edge_node.worklist.evidence import report_reference

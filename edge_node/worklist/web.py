@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 
 from edge_node.config.addresses import address_fault
+from edge_node.config.client_tls import section_context
 from edge_node.config.credentials import Credentials
-from edge_node.config.schema import WebPeer
-from edge_node.config.tls import client_context
+from edge_node.config.destinations import WebPeer
 from edge_node.domain.errors import Retry, Stop
 
 MOST = 8 << 20  # bytes of an answer
@@ -63,7 +63,7 @@ class WebServer:
         self._section = section
         self._timeout = timeout_s
         self._credentials = Credentials(options)
-        self._tls = client_context(section, options.ca_file, options.client_cert, options.client_key)
+        self._tls = section_context(section, options.ca_file, options.client_cert, options.client_key)
 
     def __str__(self) -> str:
         return f"{self._base.host}:{self._base.port or (443 if self._base.scheme == 'https' else 80)}"

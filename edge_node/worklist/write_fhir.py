@@ -6,7 +6,7 @@ import re
 from http import HTTPStatus
 from typing import Any, ClassVar
 
-from edge_node.config.schema import Fhir
+from edge_node.config.destinations import Fhir
 from edge_node.domain.errors import Quarantine, Retry
 from edge_node.domain.finding import TriageOutcome
 from edge_node.worklist import fhir

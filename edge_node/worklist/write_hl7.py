@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from edge_node.config.schema import Hl7
-from edge_node.config.tls import client_context
+from edge_node.config.client_tls import section_context
+from edge_node.config.destinations import Hl7
 from edge_node.worklist.mllp import Listener, deliver
 from edge_node.worklist.oru import message
 from edge_node.worklist.writer import Site, WriteBack, WriteReport, no_address
@@ -35,5 +35,5 @@ def listener_of(options: Hl7, timeout_s: float) -> Listener:
     """The listener of the section [hl7]. Raises Stop ``worklist.no-address``, and ``hl7.tls`` for unusable files."""
     if not options.host:
         raise no_address("hl7.host")
-    tls = client_context("hl7", options.ca_file, options.client_cert, options.client_key) if options.tls else None
+    tls = section_context("hl7", options.ca_file, options.client_cert, options.client_key) if options.tls else None
     return Listener(options.host, options.port, tls, timeout_s)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from edge_node.config.schema import UpsRs
+from edge_node.config.destinations import UpsRs
 from edge_node.worklist.ups_rs import push_rs
 from edge_node.worklist.web import WebServer
 from edge_node.worklist.write_ups import workitem

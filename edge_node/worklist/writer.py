@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal, Protocol
 
-from edge_node.config.schema import Fhir, Hl7, UpsRs
+from edge_node.config.destinations import Fhir, Hl7, UpsRs
 from edge_node.domain.errors import Stop
 from edge_node.domain.finding import TriageResult
 from edge_node.domain.worklist import Peer, Priority

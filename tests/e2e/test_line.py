@@ -15,6 +15,7 @@ from pydicom import dcmread
 from edge_node.demo.pacs import ToyPacs
 from edge_node.demo.studies import DemoStudy
 from edge_node.demo.trainer import ToyTrainer, needle_bytes
+from edge_node.domain.errors import Retry
 from tests.e2e.site import Site
 
 MakeSite = Callable[..., Site]
@@ -222,8 +223,9 @@ def test_a_full_disk_refuses_by_name_and_recovers_by_itself(site: MakeSite, tmp_
         node.start()
         ballast = mount / "ballast"
         ballast.write_bytes(bytes(28_000_000))
-        report = node.send(studies[1], [studies[1].files[0]])
-        assert report.by_status == {"OUT_OF_RESOURCES": 1}
+        with pytest.raises(Retry, match=r"send\.association-rejected"):  # an open association would hear the status
+            node.send(studies[1], [studies[1].files[0]])
+        node.wait_for("the refusal", lambda: [r["reason"] for r in node.ask("status")["refused"]] == ["disk-low"])
         ballast.unlink()
         assert node.send(studies[1]).accepted == len(studies[1].files)
         node.stop()

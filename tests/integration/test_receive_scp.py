@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import socket
 import subprocess
 import threading
@@ -15,40 +13,14 @@ from pathlib import Path
 import pytest
 from pydicom.data import get_testdata_file
 
-from edge_node.config.schema import Receive
 from edge_node.domain.errors import Retry
 from edge_node.domain.study import IdentifiedInstance
-from edge_node.receive.scp import StorageSCP
-from edge_node.receive.workers import WorkerPool
-from edge_node.store.intake import Receipt, Received
+from edge_node.store.receipt import Receipt
 from tests.integration.needed_tools import need
+from tests.integration.receiver import QUICK, STORED, Door
 
 CT = str(get_testdata_file("CT_small.dcm"))
 JPEG = str(get_testdata_file("JPEG2000.dcm"))
-QUICK = {**os.environ, "TCP_NODELAY": "1"}
-STORED = Receipt(Received.STORED, "S")
-
-
-class Door:
-    """A receiver whose acceptance the test decides."""
-
-    def __init__(self, **options: object) -> None:
-        self.received: list[IdentifiedInstance] = []
-        self.accept: Callable[[IdentifiedInstance], Receipt] = lambda _instance: STORED
-        self.room = True
-        config = Receive(host="127.0.0.1", port=0, **options)  # type: ignore[arg-type]
-        self.scp = StorageSCP(config, self._accept, lambda: self.room, further_ae_titles=("LUNG",))
-        self.scp.start()
-
-    def _accept(self, instance: IdentifiedInstance) -> Receipt:
-        self.received.append(instance)
-        return self.accept(instance)
-
-    def dcmtk(
-        self, tool: str, *words: str, called: str = "EDGENODE", calling: str = "CT1"
-    ) -> subprocess.CompletedProcess:
-        command = [need(tool), "-v", "-aet", calling, "-aec", called, "127.0.0.1", str(self.scp.port), *words]
-        return subprocess.run(command, capture_output=True, text=True, timeout=30, env=QUICK, check=False)
 
 
 @pytest.fixture
@@ -61,7 +33,7 @@ def door() -> Iterator[Callable[..., Door]]:
 
     yield make
     for one in doors:
-        one.scp.stop(1.0)
+        one.close()
 
 
 def test_echo_is_answered(door: Callable[..., Door]) -> None:
@@ -107,7 +79,7 @@ def test_what_cannot_be_kept_now_is_refused_by_name(door: Callable[..., Door]) -
     one.accept = full
     answer = one.dcmtk("storescu", CT)
     assert "0xA700" in answer.stdout + answer.stderr or "OutOfResources" in answer.stdout + answer.stderr
-    one.room = False
+    one.free = 0
     one.received.clear()
     one.dcmtk("storescu", CT)
     assert one.received == []
@@ -193,51 +165,3 @@ def test_a_peer_that_claims_a_pdu_of_four_gigabytes_is_not_believed(door: Callab
             while liar.recv(4096):
                 pass
     assert one.dcmtk("echoscu").returncode == 0
-
-
-def accept_or_die():  # type: ignore[no-untyped-def]
-    """A worker that dies on one kind of instance; at module level because workers are spawned."""
-
-    def accept(instance: IdentifiedInstance) -> Receipt:
-        if instance.dataset == b"die":
-            os._exit(1)
-        return Receipt(Received.STORED, instance.sop_instance)
-
-    return accept
-
-
-def instance(body: bytes) -> IdentifiedInstance:
-    return IdentifiedInstance(body, "1.2", "1.2", "1.2.3", "CT1", "EDGENODE", "", 0.0)
-
-
-def test_an_instance_that_kills_two_workers_is_refused_and_the_next_one_is_taken() -> None:
-    pool = WorkerPool(1, accept_or_die, (), wait_s=20)
-    pool.start()
-    try:
-        with pytest.raises(Retry, match=r"receive\.worker-died"):
-            pool.accept(instance(b"die"))
-        assert pool.accept(instance(b"live")).study_key == "1.2.3"
-    finally:
-        pool.close()
-
-
-def test_the_sender_never_hears_of_a_worker_that_was_killed_while_idle() -> None:
-    pool = WorkerPool(1, accept_or_die, (), wait_s=20)
-    pool.start()
-    try:
-        for child in multiprocessing.active_children():
-            child.kill()
-            child.join(5)
-        assert pool.accept(instance(b"live")).received is Received.STORED
-    finally:
-        pool.close()
-
-
-def test_instances_of_any_size_go_through_to_the_worker_and_back() -> None:
-    pool = WorkerPool(2, accept_or_die, (), wait_s=20)
-    pool.start()
-    try:
-        for size in (0, 1, 100_000, 20_000_000):
-            assert pool.accept(instance(bytes(size))).received is Received.STORED
-    finally:
-        pool.close()

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from edge_node.config.schema import Config, Fhir, Worklist
+from edge_node.config.destinations import Fhir
+from edge_node.config.schema import Config, Worklist
 from edge_node.domain.errors import Quarantine, Retry, Stop
 from edge_node.domain.finding import TriageOutcome, TriageResult, Verdict
 from edge_node.service.writer_checks import writers

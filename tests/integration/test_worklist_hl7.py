@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydicom.dataset import Dataset
 
-from edge_node.config.schema import Hl7
+from edge_node.config.destinations import Hl7
 from edge_node.domain.errors import Quarantine, Retry, Stop
 from edge_node.domain.finding import TriageOutcome, TriageResult, Verdict
 from edge_node.worklist.evidence import report_reference

@@ -15,6 +15,7 @@ from edge_node.domain.errors import Stop
 TOPICS = (
     "architecture",
     "conformance",
+    "keys",
     "operations",
     "options",
     "pixels",

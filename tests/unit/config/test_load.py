@@ -10,6 +10,7 @@ import pytest
 
 from edge_node.config import load as module
 from edge_node.config.load import ConfigInvalid, Loaded, Origin, load
+from edge_node.config.schema import PeerEntry
 from edge_node.domain.errors import Stop
 
 PEERS = """
@@ -82,7 +83,7 @@ def test_every_value_has_an_origin(file: Path) -> None:
     loaded = _load(file, PEERS + "[settle]\nquiet_by_modality = { MR = 20 }\n")
     flat = {f"{name}.{key}" for name, table in loaded.config.model_dump().items() for key in table if name != "peers"}
     flat = (flat - {"settle.quiet_by_modality"}) | {"settle.quiet_by_modality.MR"}
-    flat |= {f"peers.{peer}.{key}" for peer in ("pacs", "ups") for key in ("ae_title", "host", "port")}
+    flat |= {f"peers.{peer}.{key}" for peer in ("pacs", "ups") for key in PeerEntry.model_fields}
     assert set(loaded.origin) == flat
     assert loaded.origin["settle.quiet_by_modality.MR"].line == 11
 

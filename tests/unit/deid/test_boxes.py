@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from pydicom.dataset import Dataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
 from pydicom.sequence import Sequence
 
-from edge_node.deid.boxes import Boxes, load_box_rules, vendor_rules
+from edge_node.deid import wire
+from edge_node.deid.boxes import Boxes, Image, labels_in, vendor_filters
+from edge_node.deid.fields import BadField
+from edge_node.deid.recipe import load
+from edge_node.deid.wire import Syntax
 from edge_node.domain.errors import Stop
+
+
+def header(ds: Dataset) -> Image:
+    """The header as it lies in a file, in a transfer syntax whose numbers must be turned."""
+    syntax = Syntax(big=True)
+    out = DicomBytesIO()
+    out.is_little_endian, out.is_implicit_VR = False, False
+    write_dataset(out, ds)
+    return Image(wire.parse(out.getvalue(), syntax), syntax)
 
 
 def image(**attributes: object) -> Dataset:
@@ -19,14 +36,15 @@ def image(**attributes: object) -> Dataset:
     return ds
 
 
-def area(text: str, ds: Dataset, rows: int = 20, columns: int = 20) -> np.ndarray:
-    return Boxes([load_box_rules("FORMAT dicom\n%filter graylist\n" + text, "test")]).mask(ds, "1.2", rows, columns)
+def area(text: str, ds: Dataset) -> np.ndarray:
+    """The upper left 20 x 20 pixels."""
+    return Boxes([labels_in("FORMAT dicom\n%filter graylist\n" + text)]).mask(header(ds))[:20, :20]
 
 
 def test_the_filters_that_deid_ships_are_read_whole_and_know_an_ultrasound() -> None:
-    rules = vendor_rules()
+    rules = vendor_filters()
     assert len(rules) > 100
-    masked = Boxes([rules]).mask(image(), "1.2", 480, 640)
+    masked = Boxes([rules]).mask(header(image()))
     assert masked[:47, :640].all()
     assert not masked[47:].any()
 
@@ -58,9 +76,9 @@ def test_one_images_boxes_never_reach_the_next_image() -> None:
     region = Dataset()
     region.RegionLocationMinX0 = region.RegionLocationMinY0 = 0
     region.RegionLocationMaxX1 = region.RegionLocationMaxY1 = 3
-    boxes = Boxes([load_box_rules("%filter g\nLABEL r\n coordinates from:SequenceOfUltrasoundRegions", "test")])
-    assert boxes.mask(image(SequenceOfUltrasoundRegions=Sequence([region])), "1.2", 9, 9).sum() == 16
-    assert not boxes.mask(image(), "1.2", 9, 9).any()
+    boxes = Boxes([labels_in("%filter g\nLABEL r\n coordinates from:SequenceOfUltrasoundRegions")])
+    assert boxes.mask(header(image(SequenceOfUltrasoundRegions=Sequence([region])))).sum() == 16
+    assert not boxes.mask(header(image())).any()
 
 
 @pytest.mark.parametrize(
@@ -100,13 +118,22 @@ def test_several_values_are_searched_together() -> None:
     "line",
     ["coordinates 1,2,3", "coordinates 1,2,3,x", "contains Modality", "missing", "like Modality US", "contains A ("],
 )
-def test_a_bad_line_is_named_with_file_and_line(line: str) -> None:
-    with pytest.raises(Stop, match=r"site.deid:3: ") as caught:
-        load_box_rules(f"%filter g\nLABEL a\n  {line}\n", "site.deid")
-    assert caught.value.code == "deid.filter-invalid"
+def test_a_bad_line_is_named_with_file_and_line(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "site.deid"
+    path.write_text(f"FORMAT dicom\n%filter g\nLABEL a\n  {line}\n%header\nKEEP Modality\n")
+    with pytest.raises(Stop, match=r"site.deid:4: ") as caught:
+        load(path)
+    assert caught.value.code == "deid.recipe-invalid"
 
 
 def test_a_line_before_any_label_is_refused_and_other_sections_are_not_ours() -> None:
-    with pytest.raises(Stop):
-        load_box_rules("%filter g\n coordinates all\n", "x")
-    assert load_box_rules("FORMAT dicom\n%header\nREMOVE ALL\n%fields f\nFIELD PatientID\n", "x") == ()
+    with pytest.raises(BadField):
+        labels_in("%filter g\n coordinates all\n")
+    assert labels_in("FORMAT dicom\n%header\nREMOVE ALL\n%fields f\nFIELD PatientID\n") == ()
+
+
+def test_the_boxes_are_those_of_the_recipe_as_it_was_read(tmp_path: Path) -> None:
+    path = tmp_path / "site.deid"
+    box = "%filter g\nLABEL a\n  equals Rows 480|600\n  coordinates 0,0,2,2\n"
+    path.write_text(f"FORMAT dicom\n{box}%header\nKEEP Rows\n")
+    assert Boxes([load(path).filters]).mask(header(image())).sum() == 4

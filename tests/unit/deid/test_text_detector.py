@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from edge_node.deid.burned_in import mask_text
+from edge_node.deid.burned_in import _local, mask_text
 from edge_node.deid.pixels import Picture
-from edge_node.deid.text_detector import TextBox, TextDetector, _blobs, _may_be_text, _resized, model_path
+from edge_node.deid.text_detector import TextBox, TextDetector, _blobs, _may_be_text, _resized, _shows, model_path
 from tests.unit.deid.objects import clean, ct
 
 PATH = model_path()
@@ -31,6 +31,9 @@ def test_an_outline_is_no_line_of_text_and_a_long_line_is() -> None:
     assert not _may_be_text(TextBox(0, 0, 120, 100, 0.9), 512)
     assert _may_be_text(TextBox(0, 0, 480, 100, 0.9), 512)
     assert _may_be_text(TextBox(0, 0, 24, 20, 0.9), 64)
+    assert not _may_be_text(TextBox(0, 0, 24, 20, 0.6), 64)  # a spot must be surer than a line
+    assert _may_be_text(TextBox(0, 0, 60, 20, 0.6), 512)
+    assert not _may_be_text(TextBox(0, 0, 480, 100, 0.6), 512)  # and so must what is thick
 
 
 def test_resizing_keeps_the_mean_and_the_place() -> None:
@@ -42,6 +45,33 @@ def test_resizing_keeps_the_mean_and_the_place() -> None:
         assert abs(float(small.mean()) - 50) < 3
         assert small[-2, 2, 0] == pytest.approx(200, abs=1)
         assert small[2, 2, 0] == pytest.approx(0, abs=1)
+
+
+def test_what_cannot_be_seen_in_the_box_is_no_text() -> None:
+    picture = np.full((40, 40, 3), 9, np.uint8)
+    picture[:, 20:] += 3
+    assert not _shows(TextBox(10, 10, 30, 20, 0.9), picture)
+    picture[12:18, 22:26] = 200
+    assert _shows(TextBox(10, 10, 30, 20, 0.9), picture)
+
+
+def on_a_slope(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Letters 14 grey levels above a ground that goes from 40 to 200, with noise; and where they are."""
+    ground = np.tile(np.linspace(40, 200, 360), (120, 1)) + np.random.default_rng(5).normal(0, 1.5, (120, 360))
+    drawn = Image.new("L", (360, 120))
+    ImageDraw.Draw(drawn).text((30, 50), text, fill=14, font=ImageFont.load_default(18))
+    ink = np.asarray(drawn)
+    return (ground + ink).clip(0, 255).astype(np.uint8), ink >= 10
+
+
+def test_letters_close_to_their_ground_stand_out_when_contrast_is_equal_everywhere() -> None:
+    shown, ink = on_a_slope("DOE^JOHN 12.03.1957")
+    near = np.zeros_like(ink)
+    near[44:76, 24:220] = True
+    for reach in (12, 6):
+        view = _local(shown[:, :, None].astype(np.float32), reach)[:, :, 0]
+        assert view[ink].mean() - view[near & ~ink].mean() > 50
+        assert abs(float(view[:, :60].mean()) - float(view[:, -60:].mean())) < 8  # the slope is gone
 
 
 def radiograph(text: str, size: int) -> tuple[Picture, np.ndarray]:
@@ -64,6 +94,19 @@ def test_burned_in_names_are_masked_and_the_second_look_finds_nothing(size: int)
     assert checked
     assert pixels < 0.35 * 400 * 400
     assert picture._touched[ink].mean() > 0.97
+
+
+@needs_model
+def test_grey_on_a_similar_grey_is_masked() -> None:
+    assert PATH is not None
+    shown, ink = on_a_slope("DOE^JOHN 12.03.1957")
+    ds = ct(Rows=120, Columns=360, BitsAllocated=8, BitsStored=8, HighBit=7, PixelRepresentation=0,
+            PixelData=shown.tobytes())  # fmt: skip
+    picture = Picture(clean(ds)[0].part10)
+    pixels, checked = mask_text(picture, TextDetector(PATH))
+    assert checked
+    assert picture._touched[ink].mean() > 0.97
+    assert pixels < 0.4 * shown.size
 
 
 @needs_model

@@ -14,7 +14,7 @@ from edge_node.domain.selection import Condition, plain
 from edge_node.domain.study import IdentifiedInstance, StudyState
 from edge_node.receive.intake import Intake
 from edge_node.store import audit, studies
-from edge_node.store.intake import Received
+from edge_node.store.receipt import Receipt, Received
 from edge_node.store.tables import instance, quarantine, study
 from tests.unit.deid.objects import KEY, RECIPE, ct, received
 from tests.unit.store.conftest import Store
@@ -40,7 +40,8 @@ class Door:
 
     def take(self, one: IdentifiedInstance) -> tuple[Received, str]:
         intake = Intake(self.store.intake, self.recipes.deidentify, lambda i: peek_study_key(i, KEY), digest_key=KEY)
-        receipt = intake.accept(one)
+        [receipt] = intake.accept_all([one])
+        assert isinstance(receipt, Receipt)
         return receipt.received, receipt.code
 
     def rows(self, table: Any) -> list[Any]:
@@ -66,7 +67,7 @@ def test_ledger_and_audit_name_the_recipe_and_the_trial_of_a_study(door: Door) -
     [(action, detail)] = door.told()
     assert action == "study.opened"
     expected = {"from": "CT1", "modality": "CT", "recipe": lung.sha256, "name": "basic", "trial": "LUNG-1"}
-    assert detail == expected
+    assert detail == expected | {"site_key": row.site_key_id}
 
 
 def test_an_object_that_comes_again_the_same_way_is_a_duplicate(door: Door) -> None:
@@ -102,9 +103,10 @@ def test_a_worker_that_lost_the_race_for_a_study_keeps_nothing_of_another_trial(
 ) -> None:
     """Both looked before either had committed: the second look, in the transaction, decides."""
     late = door.recipes.deidentify(sent(2, called="LUNG"))
-    monkeypatch.setattr(door.store.intake, "known", lambda _clean: False)
     door.take(sent())
-    from edge_node.store.intake import OtherPseudonyms
+    looks, answers = iter([[None]]), door.store.intake.answers
+    monkeypatch.setattr(door.store.intake, "answers", lambda *words: next(looks, None) or answers(*words))
+    from edge_node.store.receipt import OtherPseudonyms
 
     with pytest.raises(OtherPseudonyms):
         door.store.intake.record(late, calling_ae="CT1", received_at=1.0)

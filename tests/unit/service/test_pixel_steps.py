@@ -15,12 +15,13 @@ from pydicom.encaps import encapsulate
 from sqlalchemy import select
 
 from edge_node import pipeline
-from edge_node.deid.boxes import Boxes, load_box_rules
+from edge_node.deid.boxes import Boxes, labels_in
 from edge_node.deid.pixels import Bytes8, Mask
+from edge_node.deid.series import Tools
 from edge_node.demo.headct import head_ct
 from edge_node.domain.study import IdentifiedInstance, TaskState
 from edge_node.pipeline import Bench, Targets
-from edge_node.service.pixel_steps import Tools, look_again, pixels_work
+from edge_node.service.pixel_steps import look_again, pixels_work
 from edge_node.store import studies
 from edge_node.store.tables import instance, study, task
 from tests.unit.deid.objects import DEIDENTIFIER, ct, received
@@ -52,7 +53,7 @@ class Stubborn:
 
 
 def tools(finder: Any = None, *, boxes: str = "", deface: bool = False) -> Tools:
-    return Tools(Boxes([load_box_rules(boxes, "test")]), finder, deface, frozenset({"ultrasound"}))
+    return Tools(Boxes([labels_in(boxes)]), finder, deface, frozenset({"ultrasound"}))
 
 
 def head(modality: str, slices: slice = slice(None)) -> list[IdentifiedInstance]:
@@ -117,7 +118,7 @@ def line(store: Store) -> Line:
 def test_an_object_is_masked_by_the_filters_of_the_recipe_it_went_by(line: Line) -> None:
     """Two recipes in force, and objects of one that is not any more: those get the boxes of both."""
     rule = "FORMAT dicom\n%filter x\nLABEL x\n  present Modality\n  coordinates {}\n"
-    left, top = (load_box_rules(rule.format(box), "test") for box in ("0,0,2,8", "0,0,8,2"))
+    left, top = (labels_in(rule.format(box)) for box in ("0,0,2,8", "0,0,8,2"))
     mine = DEIDENTIFIER.recipe_id.sha256
     for by_recipe, masked in (
         ({mine: Boxes([left]), "other": Boxes([top])}, 16),

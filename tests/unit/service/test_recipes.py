@@ -42,7 +42,7 @@ def test_the_hash_that_the_pixel_step_looks_for_is_that_of_the_door() -> None:
     told = active(config(rules=[DeidRule(modalities=["SR"], recipe=Path("strict"))]))
     found = recipes_in_force(config(rules=[DeidRule(modalities=["SR"], recipe=Path("strict"))]))
     assert [recipe.sha256 for recipe, _ in found] == [one.sha256 for one in told]
-    assert [path.name for _, path in found] == ["strict.deid", "basic.deid"]
+    assert [recipe.path.name for _, recipe in found] == ["strict.deid", "basic.deid"]
 
 
 def test_the_doctor_looks_at_every_recipe(tmp_path: Path) -> None:

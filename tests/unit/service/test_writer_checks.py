@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from edge_node.config.schema import Config, Hl7, Worklist
+from edge_node.config.destinations import Hl7
+from edge_node.config.schema import Config, Worklist
 from edge_node.service.writer_checks import writers
 
 

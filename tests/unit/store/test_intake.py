@@ -10,8 +10,8 @@ from sqlalchemy import select, update
 from edge_node.domain.errors import Quarantine, Stop
 from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, StudyState
 from edge_node.store import retention
-from edge_node.store.intake import Conflict, Received
-from edge_node.store.keyring import Keyring
+from edge_node.store.keyring import Keyring, destroy
+from edge_node.store.receipt import Clean, Conflict, Receipt, Received
 from edge_node.store.tables import instance, quarantine, study
 from tests.unit.store.conftest import KEYS, Store
 
@@ -115,3 +115,29 @@ def test_what_cannot_be_deidentified_is_held_sealed_and_once(store: Store, recei
     with store.database.read() as connection:
         [row] = connection.execute(select(quarantine)).all()
     assert (row.state, row.code) == ("HELD", "deid.not-dicom")
+
+
+def test_a_batch_is_one_commit_with_an_answer_for_each(store: Store, clean_instance: Make) -> None:
+    one, two, other = clean_instance(1), clean_instance(2), clean_instance(1, digest="other")
+    store.intake.record(clean_instance(3), calling_ae="CT1", received_at=1000.0)
+    batch = [Clean(what, "CT1", 2000.0 + n) for n, what in enumerate([one, two, one, other, clean_instance(3)])]
+    answers = store.intake.record_all(batch)
+    received = [answer.received if isinstance(answer, Receipt) else type(answer) for answer in answers]
+    assert received == [Received.STORED, Received.STORED, Received.DUPLICATE, Conflict, Received.DUPLICATE]
+    with store.database.read() as connection:
+        row = connection.execute(select(study)).one()
+    assert (row.instances, row.first_received_at, row.last_received_at) == (3, 1000.0, 2001.0)
+    assert sorted(o.read() for o in store.clean.study(row.study_key).objects) == sorted(
+        clean_instance(n).instance.part10 for n in (1, 2, 3)
+    )
+
+
+def test_a_batch_whose_keys_were_destroyed_meanwhile_is_sealed_anew(store: Store, clean_instance: Make) -> None:
+    receipt = store.intake.record(clean_instance(1), calling_ae="CT1", received_at=1000.0)
+    with store.database.write() as connection:
+        destroy(connection, receipt.study_key, KeyClass.CLEAN)
+        connection.execute(update(instance).values(kept=False))
+    [answer] = store.intake.record_all([Clean(clean_instance(2), "CT1", 2000.0)])
+    assert isinstance(answer, Receipt)
+    [kept] = [o for o in store.clean.study(receipt.study_key).objects if o.sop_uid != "gone"]
+    assert kept.read() == clean_instance(2).instance.part10

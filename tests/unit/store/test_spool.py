@@ -10,7 +10,7 @@ import pytest
 
 from edge_node.domain.errors import Quarantine, Retry
 from edge_node.store import retention, spool
-from edge_node.store.spool import Place, SpoolReader, SpoolWriter
+from edge_node.store.spool import Place, Sealed, SpoolReader, SpoolWriter
 from tests.unit.store.conftest import Store
 
 
@@ -73,3 +73,17 @@ def test_a_full_disk_refuses_with_a_name_and_what_was_written_stays_readable(tmp
         assert reader.read(kept) == bytes(100_000)
     finally:
         subprocess.run(["umount", mount], check=True)
+
+
+def test_a_batch_lies_where_it_is_said_to_across_segments_and_files_of_its_own(tmp_path: Path) -> None:
+    writer, reader = SpoolWriter(tmp_path, segment_bytes=1000, large_bytes=500), SpoolReader(tmp_path)
+    bodies = [bytes([n]) * size for n, size in enumerate([300, 600, 400, 499, 1, 0, 450, 700])]
+    places = writer.append_all([Sealed(len(body), (body[:7], body[7:])) for body in bodies])
+    assert [reader.read(place) for place in places] == bodies
+    assert len({place.segment for place in places}) == 2 + 2  # two of their own, two shared
+
+
+def test_an_object_that_is_not_as_long_as_it_says_is_never_named(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, segment_bytes=1000, large_bytes=500)
+    with pytest.raises(ValueError, match="not as long"):
+        writer.append_all([Sealed(5, (b"four",))])

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from email.message import Message
 from typing import Protocol
+
+LONGEST_BOUNDARY = 200  # RFC 2046 5.1.1 says 70; Orthanc sends 73
+MOST_HEADERS = 32
+LONGEST_HEADER = 4096
+MOST_TRAILERS = 32
 
 
 class Body(Protocol):
@@ -24,6 +30,8 @@ def boundary_of(content_type: str) -> str:
     boundary = message.get_boundary()
     if message.get_content_type() != "multipart/related" or not boundary:
         raise MultipartError("Content-Type is not multipart/related with a boundary")
+    if len(boundary) > LONGEST_BOUNDARY or not boundary.isascii() or not boundary.isprintable():
+        raise MultipartError("the boundary is too long, or has others than RFC 2046 allows")
     return boundary
 
 
@@ -42,9 +50,10 @@ class ChunkedBody:
             self._left = self._next_size()
             if not self._left:
                 self._over = True
-                while self._line():  # trailers
-                    pass
-                return b""
+                for _ in range(MOST_TRAILERS):
+                    if not self._line():
+                        return b""
+                raise MultipartError("there are too many trailers")
         data = self._raw.read(min(size, self._left))
         if not data:
             raise MultipartError("the connection ended inside a chunk")
@@ -63,10 +72,10 @@ class ChunkedBody:
         return line.strip()
 
     def _next_size(self) -> int:
-        try:
-            return int(self._line().split(b";")[0], 16)
-        except ValueError as error:
-            raise MultipartError("a chunk size is not a number") from error
+        digits = self._line().partition(b";")[0].strip()
+        if not re.fullmatch(rb"[0-9A-Fa-f]{1,15}", digits):  # int() would take signs and underscores
+            raise MultipartError("a chunk size is not a number")
+        return int(digits, 16)
 
 
 class SizedBody:
@@ -123,10 +132,12 @@ class MultipartReader:
             yield self._buffer[:end]
         self._buffer = self._buffer[end:]
 
-    def _until(self, mark: bytes, limit: int = 65536) -> bytes:
+    def _until(self, mark: bytes, limit: int = LONGEST_HEADER) -> bytes:
         while (end := self._buffer.find(mark)) < 0:
             if len(self._buffer) > limit or not self._fill():
                 raise MultipartError("the headers of a part are broken")
+        if end > limit:
+            raise MultipartError("a header of a part is too long")
         found, self._buffer = self._buffer[:end], self._buffer[end + len(mark) :]
         return found
 
@@ -156,5 +167,7 @@ class MultipartReader:
             name, colon, value = line.decode("latin-1").partition(":")
             if not colon:
                 raise MultipartError("a header line of a part has no colon")
+            if len(headers) == MOST_HEADERS:
+                raise MultipartError("a part has too many headers")
             headers[name.strip().lower()] = value.strip()
         return headers

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_node.demo.multipart import ChunkedBody, MultipartError, MultipartReader, SizedBody, boundary_of
+from edge_node.receive.multipart import ChunkedBody, MultipartError, MultipartReader, SizedBody, boundary_of
 
 BOUNDARY = "edge-b"
 

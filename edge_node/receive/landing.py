@@ -1,0 +1,215 @@
+"""Where the bytes of an object land while they arrive: memory only, and little of it.
+
+A window of memory without a name (memfd) takes the bytes from the socket in one copy; a worker process reads them
+from the same memory. An object that outgrows its window is spilled window by window to a file without a name, sealed
+under a key that lives in this process and the worker's: identity is never on the disk in the clear, and an object
+that never ends costs no memory.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_node.domain.study import IdentifiedInstance
+from edge_node.store.seal import new_key, seal_chunks, sealed_length, unsealed_chunks
+
+FIRST_WINDOW = 1 << 20
+LARGEST_WINDOW = 16 << 20
+
+
+class Budget:
+    """Bytes of memory that all windows together may have above their first megabyte."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Whether `size` bytes were there to be had."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        with self._lock:
+            self._left += size
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Spilled:
+    """The sealed windows of a large object: key and plain length of each; they lie one behind the other."""
+
+    key: bytes = field(repr=False)
+    windows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Arrival:
+    """One object that came whole, as it is handed to a worker: what is said of it, and the handles of its bytes.
+
+    `memory` holds the last `in_memory` bytes; what came before them is spilled in `file`.
+    """
+
+    transfer_syntax: str
+    sop_class: str
+    sop_instance: str
+    calling_ae: str
+    called_ae: str
+    peer: str
+    received_at: float
+    in_memory: int
+    memory: int
+    file: int = -1
+    spilled: Spilled | None = None
+
+    @property
+    def size(self) -> int:
+        return self.in_memory + sum(self.spilled.windows if self.spilled else ())
+
+    def instance(self) -> IdentifiedInstance:
+        """The object with its bytes, read in one copy."""
+        return IdentifiedInstance(
+            self._bytes(),
+            self.transfer_syntax,
+            self.sop_class,
+            self.sop_instance,
+            self.calling_ae,
+            self.called_ae,
+            self.peer,
+            self.received_at,
+        )
+
+    def _bytes(self) -> bytes:
+        if self.spilled is None:
+            return os.pread(self.memory, self.in_memory, 0)
+        whole, place = io.BytesIO(), 0
+        for number, length in enumerate(self.spilled.windows):
+            sealed = os.pread(self.file, sealed_length(length), place)
+            place += len(sealed)
+            for chunk in unsealed_chunks(self.spilled.key, sealed, _context(number)):
+                whole.write(chunk)
+        whole.write(os.pread(self.memory, self.in_memory, 0))
+        return whole.getvalue()
+
+    def __repr__(self) -> str:
+        return f"<Arrival {self.size} bytes>"
+
+
+def _context(number: int) -> str:
+    return f"arrival window {number}"
+
+
+class Landing:
+    """The landing place of one association: one object at a time, the memory used again for the next."""
+
+    def __init__(self, folder: Path, budget: Budget) -> None:
+        self._folder = folder
+        self._budget = budget
+        self._memory = -1
+        self._map: mmap.mmap | None = None
+        self._capacity = 0
+        self._used = 0
+        self._file = -1
+        self._key = b""
+        self._windows: list[int] = []
+        self._spilled = 0
+
+    @property
+    def size(self) -> int:
+        """Bytes of the present object so far."""
+        return self._spilled + self._used
+
+    @contextmanager
+    def room(self, wanted: int) -> Iterator[memoryview]:
+        """Memory for the next bytes, at least one and at most `wanted`; `took` says how many were written.
+
+        Raises OSError when a window cannot be spilled.
+        """
+        if self._map is None:
+            self._memory = os.memfd_create("arrival", os.MFD_CLOEXEC)
+            self._resize(FIRST_WINDOW)
+        while self._capacity - self._used < wanted and self._capacity < LARGEST_WINDOW:
+            if not self._budget.take(self._capacity):
+                break
+            self._resize(self._capacity * 2)
+        if self._used == self._capacity:
+            self._spill()
+        assert self._map is not None
+        with memoryview(self._map) as whole, whole[self._used : min(self._capacity, self._used + wanted)] as view:
+            yield view
+
+    def took(self, count: int) -> None:
+        """`count` bytes of the room are written."""
+        self._used += count
+
+    def handles(self) -> tuple[int, int, int, Spilled | None]:
+        """`in_memory`, `memory`, `file`, `spilled` of an `Arrival`; valid until `clear`."""
+        if self._map is None:
+            self._memory = os.memfd_create("arrival", os.MFD_CLOEXEC)
+            self._resize(FIRST_WINDOW)
+        spilled = Spilled(self._key, tuple(self._windows)) if self._windows else None
+        return self._used, self._memory, self._file, spilled
+
+    def clear(self) -> None:
+        """Forget the present object; the memory stays for the next."""
+        self._used = self._spilled = 0
+        self._windows, self._key = [], b""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def shrink(self) -> None:
+        """Give memory above the first window back; called when nothing has come for a while and nothing is held."""
+        if self._used == 0 and self._capacity > FIRST_WINDOW:
+            self._budget.give_back(self._capacity - FIRST_WINDOW)
+            self._resize(FIRST_WINDOW)
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.clear()
+        if self._map is not None:
+            self._budget.give_back(self._capacity - FIRST_WINDOW)
+            with suppress(BufferError):  # a view is still held by an error under way; it goes with that
+                self._map.close()
+            self._map = None
+            os.close(self._memory)
+
+    def _resize(self, capacity: int) -> None:
+        if self._map is not None:
+            self._map.close()
+        os.ftruncate(self._memory, capacity)
+        self._map = mmap.mmap(self._memory, capacity)
+        self._capacity = capacity
+
+    def _spill(self) -> None:
+        if self._file < 0:
+            self._file, self._key = _nameless(self._folder), new_key()
+        assert self._map is not None
+        with memoryview(self._map) as whole, whole[: self._used] as plain:
+            for chunk in seal_chunks(self._key, plain, _context(len(self._windows))):
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(self._file, view) :]
+        self._windows.append(self._used)
+        self._spilled += self._used
+        self._used = 0
+
+
+def _nameless(folder: Path) -> int:
+    """A file that is gone when its last handle is."""
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    except OSError:  # a file system without O_TMPFILE
+        handle, name = tempfile.mkstemp(dir=folder)
+        Path(name).unlink()
+        return handle

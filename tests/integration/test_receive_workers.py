@@ -1,0 +1,125 @@
+"""The pool of de-identifying worker processes: memory goes over, receipts come back, nobody starves."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pytest
+
+from edge_node.domain.errors import EdgeNodeError, Retry
+from edge_node.domain.study import IdentifiedInstance
+from edge_node.receive.landing import Arrival
+from edge_node.receive.workers import WorkerPool
+from edge_node.store.receipt import Receipt, Received
+
+
+def accept_or_die():  # type: ignore[no-untyped-def]
+    """A worker that dies on one kind of instance; at module level because workers are spawned."""
+
+    def accept(batch: Sequence[IdentifiedInstance]) -> list[Receipt | EdgeNodeError]:
+        if any(one.dataset == b"die" for one in batch):
+            os._exit(1)
+        if any(one.dataset == b"slow" for one in batch):
+            time.sleep(0.5)
+        return [Receipt(Received.STORED, f"{one.sop_instance} {len(one.dataset)} {len(batch)}") for one in batch]
+
+    return accept
+
+
+@contextmanager
+def arrival(body: bytes, calling: str = "CT1") -> Iterator[Arrival]:
+    """An object that came whole, as the receiver holds it."""
+    memory = os.memfd_create("test")
+    try:
+        os.pwrite(memory, body, 0)
+        yield Arrival("1.2", "1.2", "1.2.3", calling, "EDGENODE", "", 0.0, len(body), memory)
+    finally:
+        os.close(memory)
+
+
+def accept(pool: WorkerPool, body: bytes, calling: str = "CT1") -> Receipt:
+    with arrival(body, calling) as one:
+        return pool.accept(one)
+
+
+def test_an_instance_that_kills_two_workers_is_refused_and_the_next_one_is_taken() -> None:
+    pool = WorkerPool(1, accept_or_die, (), wait_s=20)
+    pool.start()
+    try:
+        with pytest.raises(Retry, match=r"receive\.worker-died"):
+            accept(pool, b"die")
+        assert accept(pool, b"live").study_key == "1.2.3 4 1"
+    finally:
+        pool.close()
+
+
+def test_the_sender_never_hears_of_a_worker_that_was_killed_while_idle() -> None:
+    pool = WorkerPool(1, accept_or_die, (), wait_s=20)
+    pool.start()
+    try:
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join(5)
+        assert accept(pool, b"live").received is Received.STORED
+    finally:
+        pool.close()
+
+
+def test_instances_of_any_size_go_through_to_the_worker_and_back() -> None:
+    pool = WorkerPool(2, accept_or_die, (), wait_s=20)
+    pool.start()
+    try:
+        for size in (0, 1, 100_000, 20_000_000):
+            assert accept(pool, bytes(size)).received is Received.STORED
+    finally:
+        pool.close()
+
+
+def test_instances_that_wait_share_a_batch_and_no_sender_waits_for_another_ones_queue() -> None:
+    pool, order, threads = WorkerPool(1, accept_or_die, (), wait_s=20), list[tuple[str, str]](), []
+    pool.start()
+
+    def send(calling: str, body: bytes = b"quick") -> None:
+        order.append((calling, accept(pool, body, calling).study_key.split()[-1]))
+
+    try:
+        for calling in ("FIRST", *["GREEDY"] * 24, "MODEST"):
+            threads.append(threading.Thread(target=send, args=(calling, b"slow" if calling == "FIRST" else b"quick")))
+            threads[-1].start()
+            time.sleep(0.01)
+        for thread in threads:
+            thread.join(20)
+        assert len(order) == 26
+        assert ("MODEST", "16") in order  # in the first batch after the slow one, though it came last
+        assert {batch for calling, batch in order if calling == "GREEDY"} == {"16", "9"}
+    finally:
+        pool.close()
+
+
+def test_neighbours_of_an_instance_that_kills_its_worker_are_taken() -> None:
+    pool, answers = WorkerPool(1, accept_or_die, (), wait_s=20), dict[bytes, object]()
+    pool.start()
+
+    def send(body: bytes) -> None:
+        try:
+            answers[body] = accept(pool, body)
+        except Retry as error:
+            answers[body] = error.code
+
+    try:
+        threads = [threading.Thread(target=send, args=(body,)) for body in (b"slow", b"a", b"die", b"b")]
+        for thread in threads:
+            thread.start()
+            time.sleep(0.02)
+        for thread in threads:
+            thread.join(40)
+        assert answers.pop(b"die") == "receive.worker-died"
+        assert len(answers) == 3
+        assert all(isinstance(answer, Receipt) for answer in answers.values())
+    finally:
+        pool.close()
