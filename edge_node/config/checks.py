@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
 
+from edge_node.config.addresses import address_fault, is_loopback
+from edge_node.config.destinations import WebPeer
 from edge_node.config.rules import rule_faults
 from edge_node.config.schema import SHIPPED_RECIPES, Config
 from edge_node.config.secrets import secret_file_problem
-
-_LOCAL_HOSTS = ("localhost", "ip6-localhost")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +35,10 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     yield from _escrow(config)
     yield from _rules(config)
     yield from _worklist(config)
-    yield from _trainer_url(config)
-    yield from _trainer_login(config, environ)
+    yield from _hl7(config)
+    yield from _fhir(config)
+    for name in ("fhir", "ups_rs", "forward"):
+        yield from _web_peer(config, name, environ)
     yield from _consent(config)
 
 
@@ -83,7 +84,7 @@ def _stow(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contrad
         yield Contradiction(("stow.password_file", "stow.user"), "needs user")
     if stow.user and stow.token_file is not None:
         yield Contradiction(("stow.token_file", "stow.user"), "cannot be used together with user; choose one")
-    if not _is_local_host(stow.host):
+    if not is_loopback(stow.host):
         if stow.cert is None:
             yield Contradiction(
                 ("stow.host", "stow.cert"), "would take studies unencrypted over the network; set cert and key"
@@ -171,8 +172,11 @@ def _recipe_problem(path: Path | None) -> str:
 def _worklist(config: Config) -> Iterator[Contradiction]:
     if config.worklist.mode == "shadow":
         return
-    wanted = {"pacs": config.worklist.pacs}
-    if config.worklist.mode == "live":
+    live, writers = config.worklist.mode == "live", config.worklist.writers
+    wanted = {}
+    if "evidence" in writers or (live and {"ups", "ups_rs"} & set(writers)):
+        wanted["pacs"] = config.worklist.pacs
+    if live and "ups" in writers:
         wanted["ups"] = config.worklist.ups
     for key, peer in wanted.items():
         if peer not in config.peers:
@@ -183,67 +187,57 @@ def _worklist(config: Config) -> Iterator[Contradiction]:
             )
 
 
-def _trainer_url(config: Config) -> Iterator[Contradiction]:
-    """The address is never repeated in a message: a password may have been put into it."""
-    if not config.forward.url:
-        return
-    try:
-        parts = urlsplit(config.forward.url)
-        host, _ = parts.hostname, parts.port
-    except ValueError:
-        yield Contradiction(("forward.url",), "is not a valid address")
-        return
-    if parts.scheme not in ("http", "https") or not host:
-        yield Contradiction(("forward.url",), "must be an address that begins with https:// and names a host")
-    elif parts.username is not None or parts.password is not None:
-        yield Contradiction(("forward.url",), "must not carry a user or password; use user and password_file")
-    elif parts.query or parts.fragment:
-        yield Contradiction(("forward.url",), "must not carry a query or a fragment")
-    elif parts.scheme == "http" and not _is_local(parts):
-        yield Contradiction(
-            ("forward.url",),
-            "http:// would send studies unencrypted over the network; use https://,"
-            " or end the encrypted connection in a proxy on this machine and name http://127.0.0.1",
-        )
+def _hl7(config: Config) -> Iterator[Contradiction]:
+    options = config.hl7
+    if _writes(config, "hl7") and not options.host:
+        yield Contradiction(("hl7.host", "worklist.writers"), "is needed when worklist.writers names hl7")
+    if not options.tls:
+        for key in ("ca_file", "client_cert", "client_key"):
+            if getattr(options, key) is not None:
+                yield Contradiction((f"hl7.{key}", "hl7.tls"), "has no effect without tls = true")
 
 
-def _is_local(parts: SplitResult) -> bool:
-    return _is_local_host(parts.hostname or "")
+def _writes(config: Config, writer: str) -> bool:
+    return config.worklist.mode == "live" and writer in config.worklist.writers
 
 
-def _is_local_host(name: str) -> bool:
-    host = name.rstrip(".")
-    if host in _LOCAL_HOSTS:
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _trainer_login(config: Config, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:
-    forward = config.forward
-    if forward.user and forward.password_file is None:
-        yield Contradiction(("forward.user", "forward.password_file"), "needs password_file")
-    if forward.password_file is not None and not forward.user:
-        yield Contradiction(("forward.password_file", "forward.user"), "needs user")
-    if forward.user and forward.token_file is not None:
-        yield Contradiction(("forward.token_file", "forward.user"), "cannot be used together with user; choose one")
-    if forward.client_cert is not None and forward.client_key is None:
-        yield Contradiction(("forward.client_cert", "forward.client_key"), "needs client_key")
-    if forward.client_key is not None and forward.client_cert is None:
-        yield Contradiction(("forward.client_key", "forward.client_cert"), "needs client_cert")
-    private = {
-        "password_file": forward.password_file,
-        "token_file": forward.token_file,
-        "client_key": forward.client_key,
-    }
+def _web_peer(config: Config, name: str, environ: Mapping[str, str] | None) -> Iterator[Contradiction]:
+    """The address, the login and the files of the section `name`."""
+    peer: WebPeer = getattr(config, name)
+    if peer.url and (fault := address_fault(peer.url)):
+        yield Contradiction((f"{name}.url",), fault)
+    if not peer.url and _writes(config, name):
+        yield Contradiction((f"{name}.url", "worklist.writers"), f"is needed when worklist.writers names {name}")
+    if peer.user and peer.password_file is None:
+        yield Contradiction((f"{name}.user", f"{name}.password_file"), "needs password_file")
+    if peer.password_file is not None and not peer.user:
+        yield Contradiction((f"{name}.password_file", f"{name}.user"), "needs user")
+    if peer.user and peer.token_file is not None:
+        yield Contradiction((f"{name}.token_file", f"{name}.user"), "cannot be used together with user; choose one")
+    if peer.client_cert is not None and peer.client_key is None:
+        yield Contradiction((f"{name}.client_cert", f"{name}.client_key"), "needs client_key")
+    if peer.client_key is not None and peer.client_cert is None:
+        yield Contradiction((f"{name}.client_key", f"{name}.client_cert"), "needs client_cert")
+    private = {"password_file": peer.password_file, "token_file": peer.token_file, "client_key": peer.client_key}
     for key, path in private.items():
         if path is not None and (reason := secret_file_problem(path, environ=environ)):
-            yield Contradiction((f"forward.{key}",), reason)
-    for key, path in {"ca_file": forward.ca_file, "client_cert": forward.client_cert}.items():
+            yield Contradiction((f"{name}.{key}",), reason)
+    for key, path in {"ca_file": peer.ca_file, "client_cert": peer.client_cert}.items():
         if path is not None and (reason := _file_problem(path)):
-            yield Contradiction((f"forward.{key}",), reason)
+            yield Contradiction((f"{name}.{key}",), reason)
+
+
+def _fhir(config: Config) -> Iterator[Contradiction]:
+    options = config.fhir
+    systems = {f"patient_systems.{issuer}": system for issuer, system in options.patient_systems.items()}
+    for key in ("patient_system", "accession_system"):
+        if getattr(options, key):
+            systems[key] = getattr(options, key)
+    for key, system in systems.items():
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9+.-]*:[^\s|]+", system):
+            yield Contradiction(
+                (f"fhir.{key}",), "must be a URI, such as urn:oid:1.2.3 or https://hospital.example/mrn"
+            )
 
 
 def _consent(config: Config) -> Iterator[Contradiction]:

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from edge_node.config.schema import Config, DeidRule, PeerEntry, Section
+from edge_node.config.schema import Config, DeidRule, PeerEntry
+from edge_node.config.section import Section
 
 Kind = Literal["text", "path", "integer", "number", "boolean", "choice", "list", "map", "texts", "tables"]
 ENV_PREFIX = "EDGE_NODE_"

@@ -10,7 +10,10 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator
+
+from edge_node.config.destinations import Fhir, Hl7, UpsRs, WebPeer
+from edge_node.config.section import Port, Section
 
 
 def _ae_title(value: str) -> str:
@@ -48,13 +51,6 @@ AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Modality = Annotated[str, AfterValidator(_modality)]
 Trial = Annotated[str, AfterValidator(_trial)]
 Variables = Annotated[dict[str, str], AfterValidator(_variables)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-
-
-class Section(BaseModel):
-    """A table of the TOML file; unknown keys are errors."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Node(Section):
@@ -272,11 +268,12 @@ class Worklist(Section):
     """Write-back to the PACS."""
 
     mode: Literal["shadow", "information", "live"] = Field(
-        default="shadow", description="shadow: write nothing; information: evidence only; live: evidence and workitem."
+        default="shadow", description="shadow: write nothing; information: evidence only; live: all writers."
     )
-    writers: list[Literal["evidence", "ups"]] = Field(
+    writers: list[Literal["evidence", "ups", "hl7", "fhir", "ups_rs"]] = Field(
         default=["evidence", "ups"],
-        description="Who tells the hospital: evidence (SR and key image), ups (workitem). None blocks another.",
+        description="Who tells the hospital: evidence (SR and key image), ups (workitem by UPS-Push), hl7 (ORU"
+        " message), fhir (bundle), ups_rs (workitem by UPS-RS). None blocks another.",
     )
     pacs: str = Field(default="pacs", description="The peer ([peers.NAME]) that stores SR and key image.")
     ups: str = Field(default="ups", description="The peer that keeps the UPS worklist (UPS-Push).")
@@ -289,16 +286,10 @@ class Worklist(Section):
     max_age_hours: float = Field(default=24, gt=0, description="Deliveries that fail for so long wait for a human.")
 
 
-class Forward(Section):
+class Forward(WebPeer):
     """The way to the central trainer."""
 
     url: str = Field(default="", description="STOW-RS endpoint (…/studies); empty: nothing is forwarded.")
-    user: str = Field(default="", description="User for HTTP basic authentication; empty: none.")
-    password_file: Path | None = Field(default=None, description="File (0400) with the password of `user`.")
-    token_file: Path | None = Field(default=None, description="File (0400) with a bearer token.")
-    ca_file: Path | None = Field(default=None, description="CA bundle that signed the trainer's certificate.")
-    client_cert: Path | None = Field(default=None, description="Client certificate (PEM) for mutual TLS.")
-    client_key: Path | None = Field(default=None, description="Key of the client certificate.")
     batch_instances: int = Field(default=16, ge=1, le=256, description="At most so many instances in one request.")
     batch_mb: float = Field(
         default=16, gt=0, description="At most so many MB in one request (one instance may exceed it)."
@@ -369,6 +360,9 @@ class Config(Section):
     deid: Deid = Deid()
     triage: Triage = Triage()
     worklist: Worklist = Worklist()
+    hl7: Hl7 = Hl7()
+    fhir: Fhir = Fhir()
+    ups_rs: UpsRs = UpsRs()
     forward: Forward = Forward()
     consent: Consent = Consent()
     retention: Retention = Retention()

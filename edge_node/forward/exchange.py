@@ -8,17 +8,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from ipaddress import ip_address
 from threading import Lock
 
 import httpx
 
+from edge_node.config.addresses import is_loopback
+from edge_node.config.client_tls import section_context
+from edge_node.config.credentials import Credentials
 from edge_node.config.schema import Forward
 from edge_node.domain.errors import Retry, Stop
 from edge_node.domain.study import CleanObject
 from edge_node.forward.answer import Account, UnreadableAnswer, read_answer
 from edge_node.forward.body import NotSent, StowBody
-from edge_node.forward.credentials import Credentials
 
 _ANSWER_MOST = 8 << 20  # bytes; a full answer for 256 instances is under 200 KB
 _WAIT_DEFAULT, _WAIT_MOST = 30.0, 3600.0  # seconds
@@ -60,7 +61,7 @@ class Exchange:
         self._large = int(config.batch_mb * 1e6)
         self._credentials = Credentials(config)
         self._client = httpx.Client(
-            verify=_tls(config),
+            verify=section_context("forward", config.ca_file, config.client_cert, config.client_key),
             trust_env=False,
             http1=True,
             http2=False,
@@ -251,28 +252,6 @@ def _endpoint(text: str) -> httpx.URL:
         raise wrong("credentials do not belong in it; set user and password_file")
     if url.query or url.fragment:
         raise wrong("it must have no query and no fragment")
-    if url.scheme == "http" and not _loopback(url.host):
+    if url.scheme == "http" and not is_loopback(url.host):
         raise wrong("plain http is for this machine only; studies leave encrypted")
     return url
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _tls(config: Forward) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=config.ca_file)
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if config.client_cert:
-            context.load_cert_chain(config.client_cert, config.client_key, password=lambda: "")
-        elif config.client_key:
-            raise Stop("forward.tls", "[forward] client_key is set without client_cert", hint=_CONFIG)
-    except (OSError, ValueError):  # an SSLError is an OSError
-        raise Stop(
-            "forward.tls", "[forward] ca_file, client_cert or client_key cannot be used", hint="edge-node doctor"
-        ) from None
-    return context

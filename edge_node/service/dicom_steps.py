@@ -24,8 +24,6 @@ from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.writer import Site, WriteBack, WriteReport
 from edge_node.worklist.writers import WRITERS, writers_for
 
-REPORT = "sr"
-
 
 def site_of(config: Config) -> Site:
     """Peers and names of the write-back, from the configuration."""
@@ -41,6 +39,10 @@ def site_of(config: Config) -> Site:
         calling_ae=options.calling_ae_title,
         timeout_s=options.timeout_s,
         key_image=options.key_image,
+        evidence="evidence" in options.writers,
+        hl7=config.hl7,
+        fhir=config.fhir,
+        ups_rs=config.ups_rs,
     )
 
 
@@ -60,7 +62,8 @@ def worklist_work(node: Node, writer_name: str) -> pipeline.Work:
     """Write one study's result through one writer; a mode that does not allow the writer writes nothing and says so."""
     site, key_of = site_of(node.config), result_keys(node.keys)
     allowed = writer_name in writers_for(node.config.worklist.mode)
-    writer = WRITERS[writer_name](site) if allowed else None
+    kind = WRITERS[writer_name]
+    writer = kind(site) if allowed else None
 
     def work(task: Task) -> Done:
         if writer is None:
@@ -69,9 +72,11 @@ def worklist_work(node: Node, writer_name: str) -> pipeline.Work:
         with node.database.read() as connection:
             row = studies.get(connection, task.study_key)._mapping
             priority = studies.get_reading(connection, task.study_key)
-            told = [r for r in studies.delivered_revisions(connection, task.study_key, REPORT) if r < task.revision]
+            told = studies.delivered_revisions(connection, task.study_key, kind.leaves)
+            told = [revision for revision in told if revision < task.revision]
         if result is None or priority is None:
             raise Quarantine("worklist.no-result", "there is no triage result to write back", study=task.study_key)
+        earlier = node.clean.finding(task.study_key, told[-1], with_image=False) if told else None
         identity = WriteBackIdentity.from_envelopes(*node.vault.open(task.study_key))
         # Times come from the ledger, so that a resend after a crash is the same object to the last byte.
         made = datetime.fromtimestamp(float(row["triaged_at"]), UTC)
@@ -87,6 +92,7 @@ def worklist_work(node: Node, writer_name: str) -> pipeline.Work:
                 node=node.config.node.name,
                 version=__version__,
                 replaces=told[-1] if told else None,
+                earlier=earlier,
             )
         )
         return _done(task, report)
@@ -102,7 +108,7 @@ def _done(task: Task, report: WriteReport) -> Done:
             studies.record_result(
                 connection, task.study_key, task.revision, kind=kind, target=report.writer, uid=uid, at=now
             )
-        if report.writer == "ups":
+        if WRITERS[report.writer].reorders and report.objects:
             studies.reading_written(connection, task.study_key, now)
 
     detail: dict[str, object] = {

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
 from urllib.parse import urlsplit
 
 from edge_node.config.certificates import days_left
@@ -16,24 +14,16 @@ from edge_node.config.secrets import RoleKeys, read_secret_file
 from edge_node.config.tls import listener_context, peer_of, server_context
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.study import Role
+from edge_node.service.check import Check, guarded
 from edge_node.service.node import escrow_of, ledger_path, models_path, spool_path
 from edge_node.service.snapshot import snapshot
+from edge_node.service.writer_checks import writers
 from edge_node.store import audit
 from edge_node.store.database import Database
 from edge_node.store.spool import free_bytes
 
 CONNECT_S = 3.0
 WARN_DAYS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One finding: ok, warn (works, but look) or fail, with the next command."""
-
-    name: str
-    result: Literal["ok", "warn", "fail"]
-    detail: str
-    hint: str = ""
 
 
 def examine(loaded: Loaded) -> Iterator[Check]:
@@ -56,19 +46,11 @@ def examine(loaded: Loaded) -> Iterator[Check]:
         ("roles", _roles),
         ("consent", _consent),
     ):
-        yield _guarded(name, look, config)
+        yield guarded(name, look, config)
     yield from _recipes(config)
     yield from _peers(config)
-    yield _guarded("trainer", _trainer, config)
-
-
-def _guarded(name: str, look: Callable[[Config], Check], config: Config) -> Check:
-    try:
-        return look(config)
-    except EdgeNodeError as error:
-        return Check(name, "fail", f"{error.code}: {error.message}", error.hint)
-    except OSError as error:
-        return Check(name, "fail", f"{error.filename}: {error.strerror}", "edge-node init, as the node's user")
+    yield from writers(config)
+    yield guarded("trainer", _trainer, config)
 
 
 def _keys(config: Config) -> Check:

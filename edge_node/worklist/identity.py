@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from threading import RLock
 from pydicom import config as pydicom_config
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
+from pydicom.valuerep import PersonName
 
 from edge_node.domain.errors import Quarantine
 
@@ -105,7 +106,7 @@ class WriteBackIdentity:
         Raises Quarantine ``worklist.identity-unreadable`` when an envelope is no DICOM JSON (PS3.18 F) and
         ``worklist.identity-incomplete`` when a UID that names study, series or instance is missing.
         """
-        with _as_received():
+        with as_received():
             study = _read(study_json)
             references = {pseudonym: _reference(_read(text)) for pseudonym, text in instances.items()}
         study_uid = str(study.get("StudyInstanceUID") or "")
@@ -134,7 +135,7 @@ class WriteBackIdentity:
 
     def stamp(self, target: Dataset) -> None:
         """Write patient and study into `target`, in UTF-8 (ISO_IR 192), every spelling of the name kept."""
-        with _as_received():
+        with as_received():
             target.SpecificCharacterSet = "ISO_IR 192"
             target.StudyInstanceUID = self.study_uid
             for keyword in TYPE_2:
@@ -144,7 +145,7 @@ class WriteBackIdentity:
 
     def copy(self, target: Dataset, *keywords: str) -> None:
         """Write further attributes into `target`, empty where the source lacked them."""
-        with _as_received():
+        with as_received():
             for keyword in keywords:
                 _copy(self._study, target, keyword, empty=True)
 
@@ -154,7 +155,7 @@ class WriteBackIdentity:
         item = Dataset()
         sources = [self._study, *(self._study.get("RequestAttributesSequence") or [])]
         keywords = ("AccessionNumber", *REQUEST_TYPE_2, *REQUEST_ISSUERS, *(REQUEST_WORKITEM if workitem else ()))
-        with _as_received():
+        with as_received():
             item.StudyInstanceUID = self.study_uid
             item.ReferencedStudySequence = []
             for keyword in keywords:
@@ -179,8 +180,22 @@ class WriteBackIdentity:
         return moment.astimezone()
 
 
+def text_of(item: Dataset, keyword: str) -> str:
+    """A text attribute, "" if it is missing, empty or has several values: which one counts is not for us to guess."""
+    value = item.get(keyword)
+    several = isinstance(value, Iterable) and not isinstance(value, str | PersonName)
+    stated = {str(one).strip() for one in value if one} if several else {str(value or "").strip()}
+    return stated.pop() if len(stated) == 1 else ""
+
+
+def number_of(item: Dataset, keyword: str) -> str:
+    """The same for an identifier, "" as well if it has a control character: it would be another one without."""
+    value = text_of(item, keyword)
+    return "" if any(ord(letter) < 32 or ord(letter) == 127 for letter in value) else value
+
+
 @contextmanager
-def _as_received() -> Iterator[None]:
+def as_received() -> Iterator[None]:
     """Take odd values as they came: pydicom's complaint about one would print it.
 
     The switch is global to pydicom, so two threads must not restore it out of order.

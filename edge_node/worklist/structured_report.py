@@ -27,7 +27,7 @@ from highdicom.sr import (
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from edge_node.domain.finding import ADVISORY, Finding, TriageResult, Verdict
+from edge_node.domain.finding import Code, Finding, TriageResult, Verdict
 from edge_node.worklist.header import (
     COMPREHENSIVE_3D_SR,
     MANUFACTURER,
@@ -39,21 +39,7 @@ from edge_node.worklist.header import (
 )
 from edge_node.worklist.identity import InstanceReference
 from edge_node.worklist.uids import result_uid
-
-SCHEME = "99EDGENODE"
-VERDICTS = {
-    Verdict.FLAGGED: CodedConcept("FLAGGED", SCHEME, "Flagged for prioritised reading"),
-    Verdict.NOT_FLAGGED: CodedConcept("NOT_FLAGGED", SCHEME, "Not flagged by triage"),
-    Verdict.CANNOT_JUDGE: CodedConcept("CANNOT_JUDGE", SCHEME, "Could not be judged by triage"),
-}
-VERDICT = CodedConcept("TRIAGE_VERDICT", SCHEME, "Triage verdict")
-LOOKED_FOR = CodedConcept("LOOKED_FOR", SCHEME, "Finding looked for")
-CATEGORY = CodedConcept("TRIAGE_CATEGORY", SCHEME, "Triage category")
-ACR_CATEGORIES = {  # CID 7035
-    1: codes.cid7035.ACRCategory1ActionableFinding,
-    2: codes.cid7035.ACRCategory2ActionableFinding,
-    3: codes.cid7035.ACRCategory3ActionableFinding,
-}
+from edge_node.worklist.words import ACR_CATEGORIES, CATEGORY, LOOKED_FOR, SCHEME, VERDICT, VERDICTS, advised
 
 
 def structured_report(making: Making, result: TriageResult, predecessor: ReportReference | None) -> Dataset:
@@ -117,14 +103,14 @@ def _group(
 ) -> MeasurementsAndQualitativeEvaluations:
     """TID 1501 of one finding. Only a flagged one carries its code as Finding: a reader that looks for the code alone
     must not take "looked for and not flagged" for "found"."""
-    code = CodedConcept(finding.code.value, finding.code.scheme, finding.code.meaning)
+    code = _concept(finding.code)
     flagged = finding.verdict is Verdict.FLAGGED
     evaluations = [
-        QualitativeEvaluation(LOOKED_FOR, code),
-        QualitativeEvaluation(VERDICT, VERDICTS[finding.verdict]),
+        QualitativeEvaluation(_concept(LOOKED_FOR), code),
+        QualitativeEvaluation(_concept(VERDICT), _concept(VERDICTS[finding.verdict])),
     ]
     if flagged and finding.category in ACR_CATEGORIES:
-        evaluations.append(QualitativeEvaluation(CATEGORY, ACR_CATEGORIES[finding.category]))
+        evaluations.append(QualitativeEvaluation(_concept(CATEGORY), _concept(ACR_CATEGORIES[finding.category])))
     measurements = []
     if finding.verdict is not Verdict.CANNOT_JUDGE and math.isfinite(finding.probability):
         measurements.append(
@@ -132,7 +118,7 @@ def _group(
         )
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=making.uid("finding", number), identifier=f"Finding {number}"),
-        finding_type=code if flagged else VERDICTS[finding.verdict],
+        finding_type=code if flagged else _concept(VERDICTS[finding.verdict]),
         algorithm_id=AlgorithmIdentification(
             name=finding.model.name,
             version=finding.model.version,
@@ -155,26 +141,14 @@ def _group(
     )
     group[0].ContentSequence.append(
         TextContentItem(
-            name=codes.DCM.Comment, value=_words(finding), relationship_type=RelationshipTypeValues.CONTAINS
+            name=codes.DCM.Comment, value=advised(finding), relationship_type=RelationshipTypeValues.CONTAINS
         )
     )
     return group
 
 
-def _words(finding: Finding) -> str:
-    """The finding in sentences, the advisory first."""
-    meaning = finding.code.meaning
-    if finding.verdict is Verdict.FLAGGED:
-        said = f"{meaning}: flagged for prioritised reading, probability {finding.probability:.2f}"
-        said += f" (threshold {finding.threshold:.2f}), category {finding.category}."
-    elif finding.verdict is Verdict.NOT_FLAGGED:
-        said = f"{meaning}: not flagged, probability {finding.probability:.2f} (threshold {finding.threshold:.2f})."
-        said += " This does not exclude any finding."
-    else:
-        said = f"{meaning}: could not be judged ({finding.reason or 'no reason given'})."
-    warnings = f" Input: {'; '.join(finding.quality)}." if finding.quality else ""
-    label = f" Model: {finding.model.label}." if finding.model.label else ""
-    return f"{ADVISORY} {said}{warnings}{label}"
+def _concept(code: Code) -> CodedConcept:
+    return CodedConcept(code.value, code.scheme, code.meaning)
 
 
 def _evidence(making: Making, images: list[InstanceReference]) -> list[Dataset]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -95,7 +96,7 @@ class Workitem:
         made.CommentsOnTheScheduledProcedureStep = f"{self.priority.reason}. {ADVISORY}"[:10240]
         return made
 
-    def more_urgent_than(self, there: Dataset) -> bool:
+    def more_urgent_than(self, there: Dataset | Mapping[str, str]) -> bool:
         """Whether this must be read before the entry as the worklist has it: by priority, then by deadline."""
         rank, known = RANK[self.priority.level], RANK.get(str(there.get("ScheduledProcedureStepPriority") or ""), 3)
         due = _parsed(str(there.get("ExpectedCompletionDateTime") or ""))

@@ -16,6 +16,7 @@ class EvidenceWriter:
     """Stores what `evidence.build` makes; outcomes ``stored`` and ``nothing-to-store``."""
 
     reorders: ClassVar[bool] = False
+    leaves: ClassVar[str] = "sr"
 
     def __init__(self, site: Site) -> None:
         self._site = site

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal, Protocol
 
+from edge_node.config.destinations import Fhir, Hl7, UpsRs
 from edge_node.domain.errors import Stop
 from edge_node.domain.finding import TriageResult
 from edge_node.domain.worklist import Peer, Priority
@@ -14,19 +15,25 @@ from edge_node.worklist.identity import WriteBackIdentity
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where this site wants its results: archive, UPS worklist (None: not configured) and how we call them."""
+    """Where this site wants its results: archive, UPS worklist (None: not configured) and how we call them; `evidence`
+    says whether a structured report is among them, for others to refer to."""
 
     pacs: Peer | None
     ups: Peer | None
     calling_ae: str
     timeout_s: float
     key_image: Literal["always", "flagged", "never"] = "always"
+    evidence: bool = True
+    hl7: Hl7 | None = None
+    fhir: Fhir | None = None
+    ups_rs: UpsRs | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class WriteBack:
     """One result of one study revision on its way home. `made_at` and `ready_at` are aware and out of the ledger, so
-    that a resend is the same; `key` (16 bytes or more) makes the UIDs; `replaces` is the revision this one follows."""
+    that a resend is the same; `key` (16 bytes or more) makes the UIDs; `replaces` is the last revision
+    this writer told of, and `earlier` what it told (None as well when that is no longer known)."""
 
     identity: WriteBackIdentity
     result: TriageResult
@@ -38,6 +45,7 @@ class WriteBack:
     node: str
     version: str
     replaces: int | None = None
+    earlier: TriageResult | None = None
 
     def __repr__(self) -> str:
         return f"<WriteBack of revision {self.revision}>"
@@ -45,8 +53,8 @@ class WriteBack:
 
 @dataclass(frozen=True, slots=True)
 class WriteReport:
-    """What became of it: `outcome` is a stable code, `destination` an AE title, `objects` what was written by kind
-    and UID (ours, a keyed hash)."""
+    """What became of it: `outcome` is a stable code, `destination` an AE title or host and port, `objects` what was
+    written by kind and UID (ours, a keyed hash)."""
 
     writer: str
     destination: str
@@ -57,10 +65,12 @@ class WriteReport:
 class WorklistWriter(Protocol):
     """One way of telling a site. `write` is idempotent; it raises Retry or Quarantine of its own destination only.
 
-    `reorders` is True for a writer that changes the reading order: it runs in live mode only.
+    `reorders` is True for a writer that changes the reading order: it runs in live mode only. `leaves` is the kind of
+    object in its reports by which the ledger knows that it told of a revision.
     """
 
     reorders: ClassVar[bool]
+    leaves: ClassVar[str]
 
     def __init__(self, site: Site) -> None: ...
 
@@ -76,3 +86,8 @@ def configured(peer: Peer | None, option: str) -> Peer:
             hint="add [peers.NAME] with ae_title, host and port, then edge-node config check",
         )
     return peer
+
+
+def no_address(option: str) -> Stop:
+    """Stop ``worklist.no-address`` of a writer whose destination is not configured."""
+    return Stop("worklist.no-address", f"the option {option} is empty", hint="edge-node config check")

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from edge_node.worklist.write_evidence import EvidenceWriter
+from edge_node.worklist.write_fhir import FhirWriter
+from edge_node.worklist.write_hl7 import Hl7Writer
 from edge_node.worklist.write_ups import UpsWriter
+from edge_node.worklist.write_ups_rs import UpsRsWriter
 from edge_node.worklist.writer import WorklistWriter
 
 WRITERS: dict[str, type[WorklistWriter]] = {
     "evidence": EvidenceWriter,
     "ups": UpsWriter,
+    "hl7": Hl7Writer,
+    "fhir": FhirWriter,
+    "ups_rs": UpsRsWriter,
 }
 
 

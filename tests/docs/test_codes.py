@@ -61,7 +61,7 @@ def outcomes() -> set[str]:
 
 def matching(pattern: str, codes: set[str]) -> set[str]:
     """The codes that a code with ``*`` can be; a part in capitals stands for anything."""
-    shape = re.compile(re.escape(pattern).replace(r"\*", "[A-Za-z-]+"))
+    shape = re.compile(re.escape(pattern).replace(r"\*", "[A-Za-z0-9_-]+"))
     return {code for code in codes if shape.fullmatch(code)}
 
 
@@ -120,7 +120,8 @@ def test_every_outcome_of_a_step_is_explained() -> None:
                 assert matching(code, known) or code == "*.*", f"{place}: {code}"
     assert {"evidence.stored", "evidence.nothing-to-store"} <= known
     ups = re.findall(r'^    [A-Z_]+ = "([a-z-]+)"$', read(ROOT / "edge_node" / "worklist" / "ups.py"), re.MULTILINE)
-    assert {f"ups.{word}" for word in ups} == {code for code in known if code.startswith("ups.")}
+    for writer in ("ups", "ups_rs"):
+        assert {f"{writer}.{word}" for word in ups} == {code for code in known if code.startswith(f"{writer}.")}
 
 
 def test_every_reason_to_hold_pixels_back_is_explained() -> None:

@@ -298,6 +298,35 @@ def test_a_mode_that_writes_needs_its_peers(file: Path) -> None:
     assert _load(file, f"[worklist]\nmode = 'live'\n{PEERS}").config.worklist.mode == "live"
 
 
+def test_a_writer_needs_its_own_destination_and_no_other(file: Path) -> None:
+    text = "[worklist]\nmode = 'live'\nwriters = ['hl7']\n"
+    assert _problems(file, text) == ["3: [hl7] host: is needed when worklist.writers names hl7"]
+    assert _load(file, text + "[hl7]\nhost = 'ris'\n").config.peers == {}
+    assert _problems(file, text + "[hl7]\nhost = 'ris'\nca_file = 'ca.pem'\n") == [
+        "6: [hl7] ca_file: has no effect without tls = true"
+    ]
+
+
+@pytest.mark.parametrize("name", ["fhir", "ups_rs"])
+def test_a_web_writer_needs_an_address_that_keeps_patient_data_safe(file: Path, name: str) -> None:
+    text = f"[worklist]\nmode = 'live'\nwriters = ['{name}']\n{PEERS}"
+    (problem,) = _problems(file, text)
+    assert problem.endswith(f"[{name}] url: is needed when worklist.writers names {name}")
+    (problem,) = _problems(file, f"{text}[{name}]\nurl = 'http://ehr.example/x'\n")
+    assert "unencrypted" in problem
+    (problem,) = _problems(file, f"{text}[{name}]\nurl = 'https://ehr.example/x'\nuser = 'edge'\n")
+    assert problem.endswith("user: needs password_file")
+
+
+def test_an_identifier_system_is_a_uri(file: Path) -> None:
+    (problem,) = _problems(file, "[fhir]\npatient_system = 'MRN'\n")
+    assert problem.startswith("2: [fhir] patient_system: must be a URI")
+    (problem,) = _problems(file, "[fhir]\npatient_systems = { WARD = 'urn:oid:1|2' }\n")
+    assert "must be a URI" in problem
+    good = "[fhir]\npatient_systems = { WARD = 'urn:oid:1.2', 'A B' = 'https://a.example/mrn' }\n"
+    assert _load(file, good).config.fhir.patient_systems["A B"] == "https://a.example/mrn"
+
+
 @pytest.mark.parametrize(
     "url",
     ["https://trainer.example/dicom-web/studies", "http://127.0.0.1:8042/x", "http://localhost/x", "http://[::1]:80/x"],

@@ -17,6 +17,7 @@ from edge_node.deid import Pseudonyms
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry, Stop
 from edge_node.domain.study import Role
 from edge_node.service import doctor, reidentify, rekey
+from edge_node.service.check import guarded
 from edge_node.service.escrow import PRIVATE, misplaced, new_pair
 from edge_node.service.node import escrow_of, open_node
 from edge_node.service.reidentify import Candidate, Request
@@ -241,7 +242,7 @@ def test_a_public_key_that_is_none_stops_the_node_and_is_found_by_the_doctor(sit
             escrow_of(broken)
         with pytest.raises(Stop, match=r"escrow\.no-public-key"):
             Site(broken, site.escrow, site.pem).take(image(1))
-        assert doctor._guarded("escrow", doctor._escrow, broken).result == "fail"
+        assert guarded("escrow", doctor._escrow, broken).result == "fail"
 
 
 def replace_escrow(site: Site, path: Path) -> object:

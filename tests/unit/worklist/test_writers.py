@@ -16,7 +16,8 @@ NOWHERE = Peer("NOWHERE", "127.0.0.1", 1)
 
 
 @pytest.mark.parametrize(
-    ("mode", "names"), [("shadow", ()), ("information", ("evidence",)), ("live", ("evidence", "ups"))]
+    ("mode", "names"),
+    [("shadow", ()), ("information", ("evidence",)), ("live", ("evidence", "ups", "hl7", "fhir", "ups_rs"))],
 )
 def test_the_mode_decides_who_writes(mode: str, names: tuple[str, ...]) -> None:
     assert writers_for(mode) == names
@@ -32,6 +33,13 @@ def test_a_writer_without_its_peer_stops_at_start(name: str, site: tuple[Peer | 
     with pytest.raises(Stop) as raised:
         WRITERS[name](Site(*site, calling_ae="EDGENODE", timeout_s=5))
     assert raised.value.code == "worklist.no-peer"
+
+
+@pytest.mark.parametrize("name", ["hl7", "fhir", "ups_rs"])
+def test_a_writer_without_its_address_stops_at_start(name: str) -> None:
+    with pytest.raises(Stop) as raised:
+        WRITERS[name](Site(NOWHERE, None, calling_ae="EDGENODE", timeout_s=5))
+    assert raised.value.code == "worklist.no-address"
 
 
 def test_the_reading_order_does_not_import_the_report_library() -> None:

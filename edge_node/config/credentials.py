@@ -1,4 +1,4 @@
-"""Who we are to the trainer: basic authentication or a bearer token, from files that may be renewed at any time."""
+"""Who we are to a web server: basic authentication or a bearer token, from files that may be renewed at any time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 from pathlib import Path
 from threading import Lock
 
-from edge_node.config.schema import Forward
+from edge_node.config.destinations import WebPeer
 from edge_node.config.secrets import read_secret_file
 from edge_node.domain.errors import Retry, Stop
 
@@ -17,7 +17,7 @@ class Credentials:
     Safe for several threads.
     """
 
-    def __init__(self, config: Forward) -> None:
+    def __init__(self, config: WebPeer) -> None:
         self._user = config.user
         self._password_file = config.password_file
         self._token_file = config.token_file

@@ -1,0 +1,317 @@
+"""The result as an HL7 v2.5.1 ORU^R01 message (chapter 7.3.1).
+
+Never final: OBR-25 and OBX-11 are R, results stored and not verified. A later revision of the study is R as well, for C
+replaces a final result and there is none; what it no longer finds is deleted with D. The message is made of the
+envelope and the ledger alone, so that sending again is sending the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pydicom.dataset import Dataset
+
+from edge_node.config.destinations import Hl7
+from edge_node.domain.errors import Quarantine
+from edge_node.domain.finding import ADVISORY, Code, Finding, TriageOutcome, Verdict
+from edge_node.worklist.evidence import report_reference
+from edge_node.worklist.hl7 import (
+    ENCODING,
+    TEXT_LENGTH,
+    authority,
+    coded,
+    components,
+    dicom_moment,
+    entity,
+    escape,
+    issuer_of,
+    lines_of,
+    moment,
+    person_names,
+    segment,
+    universal,
+)
+from edge_node.worklist.identity import number_of, text_of
+from edge_node.worklist.words import (
+    ACR_CATEGORIES,
+    CATEGORY,
+    DRAFT,
+    LEVEL,
+    LEVELS,
+    LOOKED_FOR,
+    NOT_A_DIAGNOSIS,
+    PROBABILITY,
+    SCHEME,
+    SERVICE,
+    VERDICT,
+    VERDICTS,
+    about,
+    ranked,
+    withdrawn,
+)
+from edge_node.worklist.writer import WriteBack
+
+STORED, DELETED = "R", "D"  # table 0085
+PRIORITIES = {  # table 0485
+    "HIGH": Code("S", "HL70485", "Stat"),
+    "MEDIUM": Code("A", "HL70485", "As soon as possible"),
+    "LOW": Code("R", "HL70485", "Routine"),
+}
+SECTIONS = {"CT": "CT", "MR": "NMR", "US": "RUS", "NM": "NMS", "PT": "NMS"}  # table 0074, else RAD
+STUDY_UID = Code("110180", "DCM", "Study Instance UID")
+REPORT_UID = Code("SR_INSTANCE_UID", SCHEME, "SOP Instance UID of the structured report")
+ALGORITHM = Code("111001", "DCM", "Algorithm Name")
+ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
+PATIENT = (
+    "PatientID",
+    "IssuerOfPatientID",
+    "IssuerOfPatientIDQualifiersSequence",
+    "OtherPatientIDsSequence",
+    "PatientName",
+    "PatientBirthDate",
+    "PatientSex",
+    "AdmissionID",
+    "IssuerOfAdmissionIDSequence",
+    "StudyDate",
+    "StudyTime",
+    "TimezoneOffsetFromUTC",
+    "ReferringPhysicianName",
+)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Message:
+    """One message, without its MLLP frame: UTF-8, segments ended by CR; `control_id` is its MSH-10, 20 characters."""
+
+    control_id: str
+    content: bytes
+
+
+def message(order: WriteBack, options: Hl7, *, evidence: bool = True) -> Message | None:
+    """The ORU^R01 of one result; None when no model judged and no earlier result needs withdrawing. `evidence` says
+    whether there is a structured report to refer to.
+
+    Raises Quarantine ``worklist.identity-incomplete`` when the study has no Patient ID, or neither an accession number
+    nor an order number: the receiver could file the result under the wrong patient or order.
+    """
+    judged = order.result.outcome is TriageOutcome.FINDING and order.result.top is not None
+    if not judged and order.replaces is None:
+        return None
+    patient = Dataset()
+    order.identity.copy(patient, *PATIENT)
+    requested = order.identity.request(workitem=True)
+    control_id = _control_id(order)
+    segments = [
+        _header(order, options, control_id),
+        _patient(patient, options),
+        *_visit(patient),
+        segment("ORC", {1: "RE", **_numbers(requested)}),
+        _request(order, patient, requested),
+        segment(
+            "TQ1",
+            {
+                1: "1",
+                7: moment(order.identity.local(order.ready_at)),
+                8: moment(order.identity.local(datetime.fromtimestamp(int(order.priority.due), UTC))),
+                9: coded(PRIORITIES[order.priority.level]),
+            },
+        ),
+        *_observations(order, judged, evidence),
+    ]
+    try:
+        return Message(control_id, ("\r".join(segments) + "\r").encode("utf-8"))
+    except UnicodeEncodeError:  # half a surrogate pair; the error would quote the message
+        raise Quarantine(
+            "worklist.cannot-encode",
+            "the result cannot be encoded as HL7 with the identity as received",
+            hint="edge-node study show STUDY",
+        ) from None
+
+
+def _control_id(order: WriteBack) -> str:
+    """MSH-10, the same for the same result: 96 bits of a keyed hash, for the UIDs in it are the patient's."""
+    made = "\x1f".join(["edge-node.hl7", order.identity.study_uid, str(order.revision), order.made_at.isoformat()])
+    digest = hmac.digest(order.key, made.encode(), hashlib.sha256)
+    return base64.b32encode(digest[:12]).decode().rstrip("=")
+
+
+def _header(order: WriteBack, options: Hl7, control_id: str) -> str:
+    enhanced = options.acknowledgement == "enhanced"
+    return segment(
+        "MSH",
+        {
+            2: ENCODING,
+            3: escape(options.sending_application),
+            4: escape(options.sending_facility),
+            5: escape(options.receiving_application),
+            6: escape(options.receiving_facility),
+            7: moment(order.identity.local(order.made_at)),
+            9: "ORU^R01^ORU_R01",
+            10: control_id,
+            11: options.processing_id,
+            12: "2.5.1",
+            15: "AL" if enhanced else "",
+            16: "NE" if enhanced else "",
+            18: "UNICODE UTF-8",
+        },
+    )
+
+
+def _patient(patient: Dataset, options: Hl7) -> str:
+    number = number_of(patient, "PatientID")
+    if not number:
+        raise _incomplete("has no Patient ID that could be sent")
+    issuer = issuer_of(patient) or authority(options.assigning_authority)
+    if not issuer:
+        raise _incomplete("names no issuer of the Patient ID, and hl7.assigning_authority is not set")
+    numbers = [components(escape(number), "", "", issuer, "PI")]
+    for other in patient.get("OtherPatientIDsSequence") or []:
+        if number_of(other, "PatientID") and issuer_of(other):  # a number of nobody could be anybody's
+            numbers.append(components(escape(number_of(other, "PatientID")), "", "", issuer_of(other), "PI"))
+    sex = text_of(patient, "PatientSex")
+    return segment(
+        "PID",
+        {
+            1: "1",
+            3: "~".join(dict.fromkeys(numbers)),
+            5: person_names(text_of(patient, "PatientName")) or "^^^^^^U",  # table 0200: unspecified
+            7: dicom_moment(text_of(patient, "PatientBirthDate"), "", ""),
+            8: sex if sex in ("M", "F", "O") else "U",
+        },
+    )
+
+
+def _visit(patient: Dataset) -> Iterator[str]:
+    number = number_of(patient, "AdmissionID")
+    if number:
+        by = next(iter(patient.get("IssuerOfAdmissionIDSequence") or []), Dataset())
+        issuer = authority(text_of(by, "LocalNamespaceEntityID"), *universal(by))
+        yield segment("PV1", {1: "1", 2: "U", 19: components(escape(number), "", "", issuer, "VN")})
+
+
+def _numbers(requested: Dataset) -> dict[int, str]:
+    """Placer and filler order number; a RIS that gives none of its own fills orders under the accession number."""
+    placer = number_of(requested, "PlacerOrderNumberImagingServiceRequest")
+    filler = number_of(requested, "FillerOrderNumberImagingServiceRequest") or number_of(requested, "AccessionNumber")
+    if not placer and not filler:
+        raise _incomplete("has neither an accession number nor an order number that could be sent")
+    return {
+        2: entity(placer, next(iter(requested.get("OrderPlacerIdentifierSequence") or []), None)),
+        3: entity(filler, next(iter(requested.get("OrderFillerIdentifierSequence") or []), None)),
+    }
+
+
+def _request(order: WriteBack, patient: Dataset, requested: Dataset) -> str:
+    procedure = next(iter(requested.get("RequestedProcedureCodeSequence") or []), None)
+    asked = None
+    if procedure is not None:
+        asked = Code(*(text_of(procedure, word) for word in ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")))
+    elif text_of(requested, "RequestedProcedureDescription"):
+        asked = Code("", "", text_of(requested, "RequestedProcedureDescription"))
+    physician = text_of(requested, "RequestingPhysician") or text_of(patient, "ReferringPhysicianName")
+    return segment(
+        "OBR",
+        {
+            1: "1",
+            **_numbers(requested),
+            4: coded(SERVICE, asked),
+            7: dicom_moment(
+                text_of(patient, "StudyDate"), text_of(patient, "StudyTime"), text_of(patient, "TimezoneOffsetFromUTC")
+            ),
+            16: person_names(physician, numbered=True),
+            18: escape(number_of(requested, "AccessionNumber")),
+            22: moment(order.identity.local(order.made_at)),
+            24: SECTIONS.get(order.identity.text("Modality"), "RAD"),
+            25: STORED,
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class _Observation:
+    """What varies in an OBX: OBX-2, 3, 4, 5 and 6. A later one of the same OBX-3 and OBX-4 replaces it."""
+
+    kind: str
+    code: Code
+    value: str
+    sub_id: str = ""
+    units: str = ""
+
+    @property
+    def place(self) -> tuple[str, str]:
+        return (self.code.value, self.sub_id)
+
+
+def _observations(order: WriteBack, judged: bool, evidence: bool) -> Iterator[str]:
+    """The OBX segments: the draft in words first, then the same in codes, then what no longer stands."""
+    now = ranked(order.result) if judged else []
+    before = ranked(order.earlier) if order.earlier is not None else []
+    stated = [
+        *(_Observation("TX", DRAFT, escape(line), "1") for line in _draft(order, now)),
+        _Observation("CWE", LEVEL, coded(LEVELS[order.priority.level])),
+        *_findings(now),
+        _Observation("HD", STUDY_UID, components("", order.identity.study_uid, "ISO")),
+    ]
+    if judged and evidence:
+        report = report_reference(order.key, order.identity.study_uid, order.revision)
+        stated.append(_Observation("HD", REPORT_UID, components("", report.sop_uid, "ISO")))
+    places = {one.place for one in stated}
+    rows = [(one, STORED) for one in stated]
+    rows += [(one, DELETED) for one in _findings(before) if one.place not in places]
+    for number, (one, status) in enumerate(rows, start=1):
+        yield segment(
+            "OBX",
+            {
+                1: str(number),
+                2: one.kind,
+                3: coded(one.code),
+                4: one.sub_id,
+                5: one.value,
+                6: one.units,
+                11: status,
+                14: moment(order.identity.local(order.made_at)),
+                18: escape(order.node),
+            },
+        )
+
+
+def _draft(order: WriteBack, now: list[Finding]) -> Iterator[str]:
+    yield from lines_of(f"{NOT_A_DIAGNOSIS} {ADVISORY}")
+    for finding in now:
+        yield from lines_of(about(finding))
+    if not now:
+        yield from lines_of("No model judged the study as it stands now.")
+    for finding in withdrawn(order.earlier, now):
+        yield from lines_of(f"Withdrawn: what was said of {finding.code.meaning}.")
+    yield from lines_of(f"Priority: {order.priority.reason}.")
+
+
+def _findings(findings: list[Finding]) -> Iterator[_Observation]:
+    """Findings in codes; OBX-4 is the code's value, and a number if two share it. Only a flagged one has a category."""
+    seen: dict[str, int] = {}
+    for finding in findings:
+        name = escape(finding.code.value[:16])
+        seen[name] = seen.get(name, 0) + 1
+        sub_id = name if seen[name] == 1 else f"{name}.{seen[name]}"
+        yield _Observation("CWE", LOOKED_FOR, coded(finding.code), sub_id)
+        yield _Observation("CWE", VERDICT, coded(VERDICTS[finding.verdict]), sub_id)
+        if finding.verdict is not Verdict.CANNOT_JUDGE and math.isfinite(finding.probability):
+            yield _Observation("NM", PROBABILITY, f"{finding.probability:.4f}", sub_id, "1^no units^UCUM")
+        if finding.verdict is Verdict.FLAGGED and finding.category in ACR_CATEGORIES:
+            yield _Observation("CWE", CATEGORY, coded(ACR_CATEGORIES[finding.category]), sub_id)
+        for code, value in ((ALGORITHM, finding.model.name), (ALGORITHM_VERSION, finding.model.version)):
+            yield _Observation("ST", code, escape(value[: TEXT_LENGTH // 3]), sub_id)
+
+
+def _incomplete(why: str) -> Quarantine:
+    return Quarantine(
+        "worklist.identity-incomplete",
+        f"the study {why}: its result cannot be sent as HL7 under the right patient and order",
+        hint="edge-node study show STUDY",
+    )

@@ -1,0 +1,65 @@
+"""A result in words and in our private codes, the same in every dialect it is written in."""
+
+from __future__ import annotations
+
+from edge_node.domain.finding import ADVISORY, Code, Finding, TriageResult, Verdict
+
+SCHEME = "99EDGENODE"
+VERDICTS = {
+    Verdict.FLAGGED: Code("FLAGGED", SCHEME, "Flagged for prioritised reading"),
+    Verdict.NOT_FLAGGED: Code("NOT_FLAGGED", SCHEME, "Not flagged by triage"),
+    Verdict.CANNOT_JUDGE: Code("CANNOT_JUDGE", SCHEME, "Could not be judged by triage"),
+}
+VERDICT = Code("TRIAGE_VERDICT", SCHEME, "Triage verdict")
+LOOKED_FOR = Code("LOOKED_FOR", SCHEME, "Finding looked for")
+CATEGORY = Code("TRIAGE_CATEGORY", SCHEME, "Triage category")
+LEVEL = Code("TRIAGE_LEVEL", SCHEME, "Triage level")
+LEVELS = {
+    "HIGH": Code("HIGH", SCHEME, "Read within the hour"),
+    "MEDIUM": Code("MEDIUM", SCHEME, "Read within four hours"),
+    "LOW": Code("LOW", SCHEME, "Read in the order of arrival"),
+}
+DRAFT = Code("REPORT_DRAFT", SCHEME, "Preliminary automated report, advisory")
+SERVICE = Code("AI_TRIAGE", SCHEME, "AI triage result, preliminary")
+PROBABILITY = Code("122157", "DCM", "Probability")
+ACR_CATEGORIES = {  # CID 7035
+    1: Code("RID49480", "RADLEX", "ACR Category 1 Actionable Finding"),
+    2: Code("RID49481", "RADLEX", "ACR Category 2 Actionable Finding"),
+    3: Code("RID49482", "RADLEX", "ACR Category 3 Actionable Finding"),
+}
+NOT_A_DIAGNOSIS = "AI output, not a diagnosis."
+
+
+def about(finding: Finding) -> str:
+    """The finding in sentences, without the advisory."""
+    meaning = finding.code.meaning
+    if finding.verdict is Verdict.FLAGGED:
+        said = f"{meaning}: flagged for prioritised reading, probability {finding.probability:.2f}"
+        said += f" (threshold {finding.threshold:.2f}), category {finding.category}."
+    elif finding.verdict is Verdict.NOT_FLAGGED:
+        said = f"{meaning}: not flagged, probability {finding.probability:.2f} (threshold {finding.threshold:.2f})."
+        said += " This does not exclude any finding."
+    else:
+        said = f"{meaning}: could not be judged ({finding.reason or 'no reason given'})."
+    warnings = f" Input: {'; '.join(finding.quality)}." if finding.quality else ""
+    label = f" Model: {finding.model.label}." if finding.model.label else ""
+    return f"{said}{warnings}{label}"
+
+
+def advised(finding: Finding) -> str:
+    """The finding in sentences, the advisory first."""
+    return f"{ADVISORY} {about(finding)}"
+
+
+def ranked(result: TriageResult) -> list[Finding]:
+    """The findings of a result, the deciding one first."""
+    top = result.top
+    return [] if top is None else [top, *(one for one in result.findings if one is not top)]
+
+
+def withdrawn(earlier: TriageResult | None, now: list[Finding]) -> list[Finding]:
+    """What an earlier result spoke of and this one does not: another concept, or another model's word on it."""
+    if earlier is None:
+        return []
+    spoken = {(one.code.scheme, one.code.value, one.model.name) for one in now}
+    return [one for one in ranked(earlier) if (one.code.scheme, one.code.value, one.model.name) not in spoken]
