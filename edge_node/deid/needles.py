@@ -116,9 +116,9 @@ def needles(was: Testimony, kept: frozenset[int]) -> dict[str, Needle]:
     for vr, places in was.places.items():
         if vr in _MUTE:
             continue
-        for place in places:
+        for place in places if vr == "PN" else [place for place in places if place[0] in _TELLING]:
             tag = place[0]
-            if (vr == "PN" or tag in _TELLING) and 0 < place[2] - place[1] <= _LONGEST:
+            if 0 < place[2] - place[1] <= _LONGEST:
                 person = vr == "PN" or vr_of(tag) == "PN"
                 for needle in _needles_of(tag, person, was.text(place)):
                     if tag not in kept:

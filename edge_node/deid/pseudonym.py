@@ -13,6 +13,7 @@ from functools import lru_cache
 from edge_node.domain.errors import Stop
 
 WELL_KNOWN = "1.2.840.10008."
+_REMEMBERED = 256  # UIDs: study, series and frame of reference are the same in all instances of a series
 WEEKS = 521  # shifts lie between -3647 and -7 days
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
@@ -84,11 +85,20 @@ class Pseudonyms:
         self.key_id = key_id_of(site_key)
         self._site_key = site_key
         self._key = _digest(site_key, "label", label) if label else site_key
+        self._made: dict[str, str] = {}
 
     def uid(self, old: str) -> str:
         """Pseudonymous UID; UIDs of the standard itself (1.2.840.10008…) and "" stay as they are."""
         if not old or old.startswith(WELL_KNOWN):
             return old
+        made = self._made.get(old)
+        if made is None:
+            if len(self._made) >= _REMEMBERED:
+                self._made.clear()
+            made = self._made[old] = self._uid(old)
+        return made
+
+    def _uid(self, old: str) -> str:
         bits = int.from_bytes(_digest(self._key, "uid", old)[:16], "big")
         bits = bits & ~(0xF << 76) | 0x8 << 76
         bits = bits & ~(0x3 << 62) | 0x2 << 62

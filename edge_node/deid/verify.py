@@ -341,6 +341,8 @@ def _identifiers(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
             _residual("deid.residual-identifier", needle.attribute, 0)
         if number and needle.bare and not needle.day:
             _find_number(needle, said)
+    if not said.binary and not said.raw:
+        return
     if any(part in said.binary or part in said.raw for part in names_as_sent(was, kept)):
         _residual("deid.residual-identifier", "A person's name", 0)
 
