@@ -151,16 +151,7 @@ def read_secret_file(path: Path, *, environ: Mapping[str, str] | None = None) ->
     Raises Stop: `secrets.missing-file`, `secrets.file-too-open`, `secrets.file-invalid`, `secrets.unreadable`.
     """
     env = os.environ if environ is None else environ
-    try:
-        content = _read_private(path, _SECRET_LIMIT, is_credential=_is_credential(path, env))
-    except FileNotFoundError:
-        raise Stop("secrets.missing-file", f"{path}: the file is not there", hint="edge-node config check") from None
-    except _TooOpen:
-        raise Stop(
-            "secrets.file-too-open", f"{path}: other users may read this secret", hint=f"chmod 0400 {path}"
-        ) from None
-    except OSError as error:
-        raise _unreadable(path, error) from None
+    content = _secret(path, is_credential=_is_credential(path, env), hint="edge-node config check")
     try:
         text = content.decode("utf-8").rstrip("\r\n") if len(content) <= _SECRET_LIMIT else ""
     except UnicodeDecodeError:
@@ -172,10 +163,14 @@ def read_secret_file(path: Path, *, environ: Mapping[str, str] | None = None) ->
 
 def read_private_file(path: Path) -> bytes:
     """At most 64 KiB of a file that nobody else may read. Raises Stop as `read_secret_file`."""
+    return _secret(path, is_credential=False, hint="check the path")
+
+
+def _secret(path: Path, *, is_credential: bool, hint: str) -> bytes:
     try:
-        return _read_private(path, _SECRET_LIMIT, is_credential=False)
+        return _read_private(path, _SECRET_LIMIT, is_credential=is_credential)
     except FileNotFoundError:
-        raise Stop("secrets.missing-file", f"{path}: the file is not there", hint="check the path") from None
+        raise Stop("secrets.missing-file", f"{path}: the file is not there", hint=hint) from None
     except _TooOpen:
         raise Stop(
             "secrets.file-too-open", f"{path}: other users may read this secret", hint=f"chmod 0400 {path}"
