@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
+from functools import lru_cache
 
 _DA = re.compile(r"(\d{4})(\d\d)(\d\d)|(\d{4})\.(\d\d)\.(\d\d)")
 _DT = re.compile(
@@ -11,6 +12,7 @@ _DT = re.compile(
 )
 
 
+@lru_cache(256)  # a study has few dates and many attributes that hold them
 def shift_da(text: str, days: int) -> str:
     """Shift one DA value or range (``a-b``, ``a-``, ``-b``); "" if any part is no date."""
     parts = text.strip().split("-")
@@ -33,7 +35,8 @@ def _shift_one(text: str, days: int) -> str | None:
     moved = _move(int(year), int(month), int(day), days)
     if moved is None:
         return None
-    return f"{moved.year:04}.{moved.month:02}.{moved.day:02}" if dotted else f"{moved.year:04}{moved:%m%d}"
+    mark = "." if dotted else ""
+    return f"{moved.year:04}{mark}{moved.month:02}{mark}{moved.day:02}"
 
 
 def _move(year: int, month: int, day: int, days: int) -> date | None:
@@ -43,6 +46,7 @@ def _move(year: int, month: int, day: int, days: int) -> date | None:
         return None
 
 
+@lru_cache(256)
 def shift_dt(text: str, days: int) -> str:
     """Shift one DT value or range; time of day and offset stay. "" if it is no date.
 

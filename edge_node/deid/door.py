@@ -21,6 +21,7 @@ from edge_node.domain.errors import EdgeNodeError, Quarantine, Stop
 from edge_node.domain.study import Deidentified, DeidentifiedInstance, Derivation, IdentifiedInstance, RecipeId
 
 IMPLEMENTATION = "2.25.203163549386229463741279512583459203741"
+_FILE_META = Syntax()  # explicit little endian (PS3.10 7.1)
 SOP_CLASS, SOP_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000E
 _PREAMBLE = bytes(128) + b"DICM" + b"\2\0\0\0UL\4\0"  # and the length of the group
 MODALITY, BODY_PART = 0x00080060, 0x00180015
@@ -182,7 +183,7 @@ class Deidentifier:
     def _part10(self, clean: Node, syntax: Syntax, sop_class: str, sop_uid: str, transfer_syntax: str) -> bytes:
         """PS3.10 file: empty preamble and a file meta group that says nothing of the sender."""
         before, after = self._meta(sop_class, transfer_syntax)
-        named = wire.encode({0x00020003: Element(0x00020003, "UI", sop_uid.encode())}, Syntax())
+        named = wire.encode({0x00020003: Element(0x00020003, "UI", sop_uid.encode())}, _FILE_META)
         length = struct.pack("<L", len(before) + len(named) + len(after))
         return b"".join((_PREAMBLE, length, before, named, after, *wire.encode_parts(clean, syntax)))
 
@@ -195,7 +196,7 @@ class Deidentifier:
             after = {0x00020010: Element(0x00020010, "UI", transfer_syntax.encode())}
             after[0x00020012] = Element(0x00020012, "UI", IMPLEMENTATION.encode())
             after[0x00020013] = Element(0x00020013, "SH", f"EDGE_NODE_{self._version}"[:16].encode())
-            known = wire.encode(before, Syntax()), wire.encode(after, Syntax())
+            known = wire.encode(before, _FILE_META), wire.encode(after, _FILE_META)
             if len(self._metas) < 1000:  # SOP classes come from outside
                 self._metas[sop_class, transfer_syntax] = known
         return known

@@ -5,16 +5,17 @@ A list of its own, on purpose: nothing here comes from a recipe or from Table E.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cache, cached_property, lru_cache
+from functools import cache, lru_cache
+from typing import NamedTuple
 
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import keyword_for_tag
 
-from edge_node.deid.witness import Testimony, vr_of
+from edge_node.deid.witness import Place, Testimony, vr_of
 
 # Values that name one person, order or device: the whole value must be gone.
 # fmt: off
@@ -58,9 +59,11 @@ _MONTHS = re.findall(r"\S+", "january february march april may june july august 
 _BETWEEN = str.maketrans("", "", " \t\0-_./,:;()[]{}#+*'\"")
 
 
-@dataclass(frozen=True)
-class Needle:
-    """`text` is folded (`fold`), `spelled` only in lower case; `anywhere`: also inside a longer word."""
+class Needle(NamedTuple):
+    """`text` is folded (`fold`), `spelled` only in lower case; `anywhere`: also inside a longer word.
+
+    `bare` is a number without what people put between its digits; "" if it is too short to be told from chance.
+    """
 
     attribute: str
     text: str
@@ -68,22 +71,12 @@ class Needle:
     anywhere: bool
     person: bool = False
     day: bool = False
+    bare: str = ""
 
-    @cached_property
-    def bare(self) -> str:
-        """A number without what people put between its digits; "" if it is too short to be told from chance."""
-        if self.person or self.day:
-            return ""
-        bare = squeezed(self.text)
-        if bare.isdigit():
-            bare = bare.lstrip("0")
-            return bare if len(bare) >= 7 else ""
-        return bare if len(bare) >= 6 and any(map(str.isdigit, bare)) else ""
-
-    @cached_property
+    @property
     def forms(self) -> frozenset[bytes]:
         """As it may stand in binary values whose ASCII letters are lower case."""
-        return _forms(self.text) | _forms(self.spelled)
+        return _forms(self.text) if self.text == self.spelled else _forms(self.text) | _forms(self.spelled)
 
 
 @cache
@@ -109,34 +102,47 @@ def squeezed(text: str) -> str:
     return text.translate(_BETWEEN)
 
 
-def needles(was: Testimony, kept: frozenset[int]) -> dict[str, Needle]:
-    """What to look for, by its folded text. What stands in an attribute that is kept on purpose is not looked for."""
+def telling(was: Testimony) -> list[tuple[bool, Place]]:
+    """Values that may identify, and whether it is by a person's name."""
+    found: list[tuple[bool, Place]] = []
+    for vr, places in was.places.items():
+        if vr == "PN":
+            found += [(True, place) for place in places if 0 < place[2] - place[1] <= _LONGEST]
+        elif vr not in _MUTE:
+            some = [place for place in places if place[0] in _TELLING and 0 < place[2] - place[1] <= _LONGEST]
+            found += [(vr_of(place[0]) == "PN", place) for place in some]
+    return found
+
+
+def needles(was: Testimony, told: list[tuple[bool, Place]], kept: frozenset[int]) -> dict[str, Needle]:
+    """What to look for, by its folded text, out of what is `telling`. What stands in an attribute that is kept on
+    purpose is not looked for."""
     found: dict[str, Needle] = {}
     spared: set[str] = set()
-    for vr, places in was.places.items():
-        if vr in _MUTE:
-            continue
-        for place in places if vr == "PN" else [place for place in places if place[0] in _TELLING]:
-            tag = place[0]
-            if 0 < place[2] - place[1] <= _LONGEST:
-                person = vr == "PN" or vr_of(tag) == "PN"
-                for needle in _needles_of(tag, person, was.text(place)):
-                    if tag not in kept:
-                        found.setdefault(needle.text, needle)
-                    elif needle.day:  # the same day kept under one tag is kept
-                        spared.add(needle.text)
+    days: set[tuple[str, bool]] = set()  # a study has one day under many tags
+    for person, place in told:
+        tag, text = place[0], was.text(place)
+        if tag in _DAYS and not person:
+            if (text, tag in kept) in days:
+                continue
+            days.add((text, tag in kept))
+        for needle in _needles_of(tag, person, text):
+            if tag not in kept:
+                found.setdefault(needle.text, needle)
+            elif needle.day:  # the same day kept under one tag is kept
+                spared.add(needle.text)
     for text in spared:
         if text in found and found[text].day:
             del found[text]
     return found
 
 
-def names_as_sent(was: Testimony, kept: frozenset[int]) -> set[bytes]:
+def names_as_sent(was: Testimony, told: list[tuple[bool, Place]], kept: frozenset[int]) -> set[bytes]:
     """Parts of names that are not in ASCII, byte for byte but for the case: in binary values and in text of another
     character set they stand as they were sent, with escape sequences or without."""
     found: set[bytes] = set()
-    for place in was.of(vr for vr in was.places if vr not in _MUTE):
-        if vr_of(place[0]) == "PN" and place[0] not in kept and place[2] - place[1] <= _LONGEST:
+    for person, place in told:
+        if person and place[0] not in kept:
             value = was.value(place)
             if b"\x1b" in value or not value.isascii():
                 for part in _SENT.finditer(value.lower()):
@@ -211,29 +217,38 @@ def _numbers(tag: int, value: str) -> Iterator[Needle]:
         plain = tag in _PLACES and text.isalpha()
         if len(text) < 3 or text in _NO_ONE or plain or (text.isdigit() and len(text) < 4):
             continue
-        yield Needle(name_of(tag), text, spelled, len(text) >= 6 and not text.isdigit())
+        yield Needle(name_of(tag), text, spelled, len(text) >= 6 and not text.isdigit(), bare=_bare(text))
 
 
-_CODINGS = ("utf-8", "utf-16-le", "utf-16-be")
-_OTHER_CODINGS = re.findall(
+def _bare(text: str) -> str:
+    bare = squeezed(text)
+    if bare.isdigit():
+        bare = bare.lstrip("0")
+        return bare if len(bare) >= 7 else ""
+    return bare if len(bare) >= 6 and any(map(str.isdigit, bare)) else ""
+
+
+_CODINGS = re.findall(
     r"\S+",
     """
-    latin-1 iso8859_2 iso8859_3 iso8859_4 iso8859_5 iso8859_6 iso8859_7 iso8859_8 iso8859_9 tis_620 cp1251
-    shift_jis euc_jp euc_kr gb18030
+    utf-8 utf-16-le utf-16-be latin-1 iso8859_2 iso8859_3 iso8859_4 iso8859_5 iso8859_6 iso8859_7 iso8859_8 iso8859_9
+    tis_620 cp1251 shift_jis euc_jp euc_kr gb18030
     """,
 )
 
 
+@lru_cache(1024)
 def _forms(text: str) -> frozenset[bytes]:
-    forms = set()
-    ascii_only = text.isascii()
-    for cased in (text,) if ascii_only else (text, text.upper(), text.title()):
-        for coding in _CODINGS if ascii_only else (*_CODINGS, *_OTHER_CODINGS):
-            try:
-                forms.add(cased.encode(coding).lower())
-            except UnicodeEncodeError:
-                continue
-    swapped = bytearray(text.encode("utf-8") + b" " * (len(text.encode("utf-8")) & 1))
+    plain = text.encode("utf-8")
+    forms = {plain.lower()}
+    if len(plain) == len(text):
+        forms.add(plain.lower().decode().encode("utf-16-le")[:-1])  # what both orders of UTF-16 have in common
+    else:
+        for cased in (text, text.upper(), text.title()):
+            for coding in _CODINGS:
+                with contextlib.suppress(UnicodeEncodeError):
+                    forms.add(cased.encode(coding).lower())
+    swapped = bytearray(plain + b" " * (len(plain) & 1))
     swapped[::2], swapped[1::2] = swapped[1::2], swapped[::2]
     forms.add(bytes(swapped).strip())
     return frozenset(form for form in forms if len(form) >= 5)

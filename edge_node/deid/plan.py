@@ -186,7 +186,7 @@ class Plan:
             decision = known.get((tag, element.vr, nested))
             if decision is None:
                 decision = self.decide(tag, element.vr, scene.depth, scene.path)
-            if decision == "remove":
+            if isinstance(decision, str) and decision == "remove":
                 continue
             if by_value and element.value:
                 decision = self._by_its_value(tag, element, scene, decision)

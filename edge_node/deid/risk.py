@@ -43,7 +43,8 @@ def pixel_risk(node: Node, sop_class: str, transfer_syntax: str) -> str:
         return "video"
     if sop_class not in _PLAIN:
         return "other-class"
-    if any(tag >> 24 == 0x60 and tag & 0xFFFF == 0x0010 and (tag & 0xFFFF0000 | 0x3000) not in node for tag in node):
+    overlays = [tag for tag in node if tag >> 24 == 0x60]
+    if any(tag & 0xFFFF == 0x0010 and (tag & 0xFFFF0000 | 0x3000) not in node for tag in overlays):
         return "embedded-overlay"
     if wire.ascii_text(node, 0x00280004).upper() not in ("MONOCHROME1", "MONOCHROME2"):
         return "colour-rendering"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from edge_node.deid import wire
@@ -47,15 +46,23 @@ def charset_of(node: Node, outer: Charset | None = None) -> Charset:
     return Charset([term.strip() for term in wire.ascii_text(node, CHARACTER_SET).split("\\")])
 
 
-def person_words(node: Node, outer: Charset | None = None) -> Iterator[str]:
+_NAMING = frozenset(["PN", "LO", "UN", "SQ"])
+
+
+def person_words(node: Node, outer: Charset | None = None) -> set[str]:
     """Lower-case words of at least two characters of all person names, at any depth."""
     charset = charset_of(node, outer)
+    found: set[str] = set()
     for element in node.values():
+        vr = element.vr
+        if vr not in _NAMING:
+            continue
         if element.items is not None:
             for item in element.items:
-                yield from person_words(item, charset)
-        elif element.vr == "PN" or (element.vr in ("UN", "LO") and wire.dictionary_vr(element.tag) == "PN"):
-            yield from (word for word in words_of(charset.text(element.value)) if len(word) > 1)
+                found |= person_words(item, charset)
+        elif vr == "PN" or (vr != "SQ" and wire.dictionary_vr(element.tag) == "PN"):
+            found.update(word for word in words_of(charset.text(element.value)) if len(word) > 1)
+    return found
 
 
 def set_scene(node: Node, pseudonyms: Pseudonyms) -> Scene:

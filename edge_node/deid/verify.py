@@ -11,32 +11,25 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from functools import cached_property
 from typing import NoReturn
 
 import numpy as np
 
-from edge_node.deid.needles import Needle, fold, name_of, names_as_sent, needles, squeezed
+from edge_node.deid.needles import Needle, name_of, names_as_sent, needles, squeezed, telling
+from edge_node.deid.said import STRINGS, Said, fragments, pixel_places
 from edge_node.deid.witness import Place, Testimony, Unreadable, vr_of, witness, witness_file
 from edge_node.domain.errors import Quarantine
 
-_PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
+_DESCRIBE = frozenset([0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100])
 # UIDs that name a kind of thing, and what the node itself has written.
 _CLASS_UIDS = frozenset(
     [0x00080016, 0x0008001A, 0x0008001B, 0x00080062, 0x00081150, 0x0008115A, 0x00080117, 0x00080118, 0x0008010C]
 )
-_OURS = frozenset([0x00120062, 0x00120063, 0x00120064, 0x00280303])
 _META = frozenset([0x00020000, 0x00020001, 0x00020002, 0x00020003, 0x00020010, 0x00020012, 0x00020013])
 _MACHINE = frozenset([0x00080070, 0x00081090, 0x00181020])  # manufacturer, model, software
-_SAYS_TEXT = frozenset(["AE", "AS", "CS", "LO", "LT", "PN", "SH", "ST", "UC", "UR", "UT"])
-_SAYS_NUMBERS = ("DA", "DS", "DT", "IS", "TM", "UI")
-_STRINGS = _SAYS_TEXT.union(_SAYS_NUMBERS)
-_BULK = ("OB", "OW", "OF", "OD", "OL", "OV", "UN")
 _MANY = 64  # UIDs to look for one by one
 _UID = re.compile(r"\d+(?:\.\d+)+")
 _RAW_UID = re.compile(rb"\d+(?:\.\d+)+")
-_NO_NUMBER = re.compile(r"[^0-9.+\-eE: \\\0\n]")  # in no date, time, number or UID
-_PRINTABLE = re.compile(rb"[\t\n\f\r\x1b -~\x80-\xff]+\0?")
 _NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99")
 # Names of people that are also words of the trade; found in coded terms or the maker's name they mean the trade.
 _TRADE = frozenset(
@@ -85,7 +78,7 @@ def verify(
         ) from None
     _structure(now, kept_private)
     _dates(was, now, kept)
-    said = _Said(now, native)
+    said = Said(now, native)
     _uids(was, said, kept)
     _identifiers(was, said, kept)
 
@@ -108,8 +101,7 @@ def _residual(code: str, attribute: str, where: int) -> NoReturn:
 
 def _sample_bytes(told: Testimony, big: bool) -> int:
     """How many bytes native pixel data has at least; 0 for an object without pixels."""
-    described = told.of(("US", "IS", "CS"))
-    top = {place[0]: told.value(place) for place in described if not place[3] and place[0] >> 16 == 0x0028}
+    top = {p[0]: told.value(p) for p in told.of(("US", "IS", "CS")) if p[0] in _DESCRIBE and not p[3]}
     if 0x00280010 not in top or 0x00280100 not in top:
         return 0
 
@@ -123,13 +115,8 @@ def _sample_bytes(told: Testimony, big: bool) -> int:
     return -(-number(0x00280010, 0) * number(0x00280011, 0) * samples * frames * number(0x00280100, 0) // 8)
 
 
-def _pixels(told: Testimony) -> dict[int, Place]:
-    """Where the pixels are; of two elements with one tag the last counts."""
-    return {place[0]: place for place in told.of(_BULK) if place[0] in _PIXELS and not place[3]}
-
-
 def _same_pixels(was: Testimony, now: Testimony, big: bool, native: bool) -> None:
-    old, new = _pixels(was), _pixels(now)
+    old, new = pixel_places(was), pixel_places(now)
     if old.keys() != new.keys():
         raise Quarantine("deid.pixel-data", "pixel data was lost or made", hint="edge-node study show")
     for tag, (_, first, end, _) in new.items():
@@ -143,19 +130,9 @@ def _same_pixels(was: Testimony, now: Testimony, big: bool, native: bool) -> Non
         # Trimmed at the end (padding), or a JPEG header without its comments: the samples must be the same.
         if samples and len(after) >= samples and before[:samples] == after[:samples] and len(after) <= samples + 1:
             continue
-        ours, theirs = _fragments(after), _fragments(before)
+        ours, theirs = fragments(after), fragments(before)
         if ours is None or theirs is None or not _same_streams(b"".join(theirs), b"".join(ours)):
             raise Quarantine("deid.pixel-data", "the pixel data is not what was received", hint="edge-node study show")
-
-
-def _fragments(data: bytes) -> list[bytes] | None:
-    """Fragments without the offset table, None if these are none."""
-    found, position = [], 0
-    while position + 8 <= len(data) and data[position : position + 4] == b"\xfe\xff\x00\xe0":
-        length = int.from_bytes(data[position + 4 : position + 8], "little")
-        found.append(data[position + 8 : position + 8 + length])
-        position += 8 + length
-    return found[1:] or None
 
 
 def _same_streams(before: bytes, after: bytes) -> bool:
@@ -209,85 +186,18 @@ def _sent_as(told: Testimony, *kinds: str) -> list[Place]:
 
 
 def _dates(was: Testimony, now: Testimony, kept: frozenset[int]) -> None:
-    old = {(place[3], place[0]): was.value(place).split(b"\\") for place in _sent_as(was, "DA", "DT")}
+    old = {(place[3], place[0]): place for place in _sent_as(was, "DA", "DT")}
     for place in now.of(("DA", "DT")):
         tag, around = place[0], place[3]
-        if tag in kept or (around, tag) not in old:
+        if tag in kept or place[1] == place[2] or (around, tag) not in old:
             continue
-        for before, after in zip(old[around, tag], now.value(place).split(b"\\"), strict=False):
+        values = was.value(old[around, tag]).split(b"\\")
+        for before, after in zip(values, now.value(place).split(b"\\"), strict=False):
             if len(after.strip(b" \0")) >= 8 and before.strip(b" \0") == after.strip(b" \0"):
                 _residual("deid.residual-date", name_of(tag), tag)
 
 
-class _Said:
-    """What the clean object says outside its pixels: all at once to search in, piece by piece where there is a find.
-
-    The pieces leave out what the node itself has written about its method.
-    """
-
-    def __init__(self, told: Testimony, native: bool) -> None:
-        self.told = told
-        data, places = told.data, told.places
-        texts = [(vr, place) for vr in places if vr in _SAYS_TEXT for place in places[vr]]
-        # private elements of implicit VR: of a kind that nobody told us
-        texts += [(vr, p) for vr in ("private",) for p in places.get(vr, ()) if _PRINTABLE.fullmatch(data, p[1], p[2])]
-        numbers = [data[start:stop] for vr in _SAYS_NUMBERS for _, start, stop, _ in places.get(vr, ())]
-        self.numbers = b"\n".join(numbers).decode("latin-1")
-        if _NO_NUMBER.search(self.numbers):
-            odd = [(vr, place) for vr in _SAYS_NUMBERS for place in places.get(vr, ())]
-            texts += [(vr, p) for vr, p in odd if _NO_NUMBER.search(data[p[1] : p[2]].decode("latin-1"))]
-        raw = b"\n".join([data[start:stop] for _, (_, start, stop, _) in texts])
-        if raw.isascii() and b"\x1b" not in raw:
-            self.text, self.raw = raw.decode("ascii").lower(), b""
-        else:
-            self.raw = raw.lower()
-            self.text = fold("\n".join([told.text(place) for _, place in texts]))
-        self._texts = texts
-        # No needle that is looked for in binary values is shorter than five bytes.
-        binary = [
-            data[start:stop]
-            for vr in places
-            if vr not in _STRINGS and vr != "SQ"
-            for tag, start, stop, around in places[vr]
-            if stop - start >= 5 and (around or tag not in _PIXELS)
-        ]
-        if not native:
-            for place in _pixels(told).values():
-                binary += _asides(told.value(place))
-        self.binary = b"\n".join(binary).lower()
-
-    @cached_property
-    def pieces(self) -> list[tuple[int, str, str]]:
-        """Tag, VR and folded text of every value that says text."""
-        return [
-            (place[0], vr, fold(self.told.text(place)))
-            for vr, place in self._texts
-            if place[0] not in _OURS and _OURS.isdisjoint(place[3])
-        ]
-
-    @cached_property
-    def squeezed(self) -> str:
-        """All text without what people put between the digits of a number."""
-        return squeezed(self.text)
-
-    @cached_property
-    def single_numbers(self) -> dict[bytes, int]:
-        """Binary values of one number, and where they stand."""
-        kinds = ("UL", "SL", "UV", "SV", "FL", "FD")
-        return {self.told.value(place): place[0] for place in self.told.of(kinds) if place[2] - place[1] in (4, 8)}
-
-
-def _asides(encapsulated: bytes) -> Iterator[bytes]:
-    """Of each fragment what stands before its first scan or tile, and what stands behind its end."""
-    for fragment in _fragments(encapsulated) or ():
-        begins = [at for at in (fragment.find(b"\xff\xda"), fragment.find(b"\xff\x93")) if at >= 0]
-        yield fragment[: min(begins, default=0)]
-        ends = fragment.rfind(b"\xff\xd9")
-        if ends >= 0:
-            yield fragment[ends:]
-
-
-def _uids(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
+def _uids(was: Testimony, said: Said, kept: frozenset[int]) -> None:
     old: dict[str, int] = {}
     spared: set[str] = set()  # kept under one tag on purpose: kept wherever it refers to the same thing
     for place in _sent_as(was, "UI"):
@@ -314,7 +224,7 @@ def _uids(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
             _residual("deid.residual-uid", name_of(old[uid]), 0)
     if not there:
         return
-    for vr in (*_STRINGS, "private"):
+    for vr in (*STRINGS, "private"):
         for place in said.told.places.get(vr, ()):
             for uid in _UID.findall(said.told.value(place).decode("latin-1")):
                 for begin in _beginnings(uid):
@@ -329,26 +239,27 @@ def _beginnings(uid: str) -> Iterator[str]:
         uid = uid.rpartition(".")[0]
 
 
-def _identifiers(was: Testimony, said: _Said, kept: frozenset[int]) -> None:
-    for needle in needles(was, kept).values():
+def _identifiers(was: Testimony, said: Said, kept: frozenset[int]) -> None:
+    told = telling(was)
+    for needle in needles(was, told, kept).values():
         number = needle.text.isdigit()
         if needle.text in said.text:
             _find(needle, said)
         if needle.bare and needle.bare in said.squeezed:
             _find_bare(needle, said)
-        telling = said.binary and not needle.day and (not number or len(needle.text) >= 7)
-        if telling and any(form in said.binary for form in needle.forms):
+        binary = said.binary and not needle.day and (not number or len(needle.text) >= 7)
+        if binary and any(form in said.binary for form in needle.forms):
             _residual("deid.residual-identifier", needle.attribute, 0)
         if number and needle.bare and not needle.day:
             _find_number(needle, said)
     if not said.binary and not said.raw:
         return
-    if any(part in said.binary or part in said.raw for part in names_as_sent(was, kept)):
+    if any(part in said.binary or part in said.raw for part in names_as_sent(was, told, kept)):
         _residual("deid.residual-identifier", "A person's name", 0)
 
 
-def _find_bare(needle: Needle, said: _Said) -> None:
-    for tag, _, text in said.pieces:
+def _find_bare(needle: Needle, said: Said) -> None:
+    for tag, _, text in said.pieces():
         bare = squeezed(text)
         at = bare.find(needle.bare)
         while at >= 0:
@@ -358,7 +269,7 @@ def _find_bare(needle: Needle, said: _Said) -> None:
             at = bare.find(needle.bare, at + 1)
 
 
-def _find_number(needle: Needle, said: _Said) -> None:
+def _find_number(needle: Needle, said: Said) -> None:
     """An identifier that is a number, as a number: a whole value, or a whole component of a UID."""
     digits, value = needle.bare.encode(), int(needle.bare)
     if needle.bare in said.numbers:
@@ -377,10 +288,10 @@ def _find_number(needle: Needle, said: _Said) -> None:
                 _residual("deid.residual-identifier", needle.attribute, tag)
 
 
-def _find(needle: Needle, said: _Said) -> None:
+def _find(needle: Needle, said: Said) -> None:
     if not needle.anywhere and not _alone(needle.text, said.text):
         return
-    for tag, vr, text in said.pieces:
+    for tag, vr, text in said.pieces_with(needle.text):
         if needle.text in text and _says(needle, tag, vr, text):
             _residual("deid.residual-date" if needle.day else "deid.residual-identifier", needle.attribute, tag)
 

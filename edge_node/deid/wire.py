@@ -25,6 +25,8 @@ _SPACED = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN",
 _SHORT = _SPACED - {"UC", "UR", "UT"} | {"AT", "FD", "FL", "SL", "SS", "UI", "UL", "US"}
 VRS = tuple(sorted(_SHORT | _LONG))
 _CODES = {vr.encode(): vr for vr in VRS}
+_SHORT_CODES = {code: vr for code, vr in _CODES.items() if vr in _SHORT}
+_BYTES = {vr: code for code, vr in _CODES.items()}
 
 
 class Malformed(Exception):
@@ -94,16 +96,16 @@ def tags_of(vr: str) -> list[int]:
     return [tag for tag, entry in DicomDictionary.items() if entry[0] == vr]
 
 
+# By whether it is big endian: tag, VR and short length; tag and length; tag; length; tag, VR and long length.
+_LAYOUTS = ("HH2sH", "HHL", "HH", "L", "HH2s2xL")
+_HEADS = {big: [struct.Struct((">" if big else "<") + layout) for layout in _LAYOUTS] for big in (True, False)}
+
+
 class _Reader:
     def __init__(self, data: bytes, big: bool, last: int = UNDEFINED) -> None:
         self.data = data
         self.last = last
-        order = ">" if big else "<"
-        self.pair = struct.Struct(order + "HH").unpack_from
-        self.explicit = struct.Struct(order + "HH2sH").unpack_from
-        self.implicit = struct.Struct(order + "HHL").unpack_from
-        self.short = struct.Struct(order + "H").unpack_from
-        self.long = struct.Struct(order + "L").unpack_from
+        self.explicit, self.implicit, self.pair, self.long, _ = [head.unpack_from for head in _HEADS[big]]
         self.little = self if not big else _Reader(data, False)
 
     def tag_length(self, pos: int, end: int) -> tuple[int, int]:
@@ -117,6 +119,7 @@ class _Reader:
         if depth > MAX_DEPTH:
             raise Malformed(f"sequences are nested deeper than {MAX_DEPTH}")
         data, read, last = self.data, self.implicit if implicit else self.explicit, self.last
+        short = _SHORT_CODES.get
         while pos < end:
             if pos + 8 > end:
                 raise Malformed("the data ends inside an element")
@@ -133,13 +136,23 @@ class _Reader:
             if implicit:
                 vr = _implied.get(tag) or _implied_vr(tag)
             else:
+                vr = short(code, "")
+                if vr:
+                    after = pos + length
+                    if after > end:
+                        raise Malformed(f"{tag_name(tag)} is longer than the data that is left")
+                    found[tag] = Element(tag, vr, data[pos:after])
+                    pos = after
+                    if tag >= last and not depth:
+                        return pos
+                    continue
                 vr = _CODES.get(code, "")
-                if vr in _LONG:
+                if vr:
                     if pos + 4 > end:
                         raise Malformed("the data ends inside an element")
                     length = self.long(data, pos)[0]
                     pos += 4
-                elif not vr:
+                else:
                     raise Malformed(f"{tag_name(tag)} has no known value representation")
             if vr == "UN" and length <= 0xFFFE and self.little is self:
                 # PS3.5 6.2.2: somebody did not know it, we do: the rules for what it is hold. Sequences stay unknown.
@@ -227,43 +240,41 @@ def parse(data: bytes, syntax: Syntax) -> Node:
 
 class _Writer:
     def __init__(self, syntax: Syntax) -> None:
-        order = ">" if syntax.big else "<"
         self.implicit = syntax.implicit
-        self.head = struct.Struct(order + "HHL").pack  # implicit element, item, delimiter
-        self.short = struct.Struct(order + "HH2sH").pack
-        self.long = struct.Struct(order + "HH2s2xL").pack
+        # `head` is that of an implicit element, an item or a delimiter.
+        self.short, self.head, _, _, self.long = [head.pack for head in _HEADS[syntax.big]]
 
     def node(self, node: Node) -> bytes:
         return b"".join(self.parts(node))
 
     def parts(self, node: Node) -> list[bytes]:
         parts: list[bytes] = []
-        implicit, head, short = self.implicit, self.head, self.short
+        implicit, head, short, long = self.implicit, self.head, self.short, self.long
         for tag in sorted(node):
             element = node[tag]
             value, vr = element.value, element.vr
-            if element.items is not None:
-                body = [self.node(item) for item in element.items]
-                value = b"".join(x for b in body for x in (self.head(0xFFFE, 0xE000, len(b)), b))
-                length = len(value)
-            elif element.fragments is not None:
-                frames = [f + b"\0" * (len(f) & 1) for f in element.fragments]
-                value = b"".join(x for f in frames for x in (self.head(0xFFFE, 0xE000, len(f)), f))
-                value += self.head(0xFFFE, 0xE0DD, 0)
-                length = UNDEFINED
-            else:
+            if element.items is None and element.fragments is None:
                 length = len(value)
                 if length & 1:
                     value += b" " if vr in _SPACED else b"\0"
                     length += 1
+            elif element.items is not None:
+                body = [self.node(item) for item in element.items]
+                value = b"".join(x for b in body for x in (self.head(0xFFFE, 0xE000, len(b)), b))
+                length = len(value)
+            else:
+                frames = [f + b"\0" * (len(f) & 1) for f in element.fragments or ()]
+                value = b"".join(x for f in frames for x in (self.head(0xFFFE, 0xE000, len(f)), f))
+                value += self.head(0xFFFE, 0xE0DD, 0)
+                length = UNDEFINED
             if implicit:
                 parts.append(head(tag >> 16, tag & 0xFFFF, length))
             elif vr in _LONG:
-                parts.append(self.long(tag >> 16, tag & 0xFFFF, vr.encode(), length))
+                parts.append(long(tag >> 16, tag & 0xFFFF, _BYTES[vr], length))
             elif length > 0xFFFF:
                 raise Malformed(f"{tag_name(tag)} is too long for its value representation")
             else:
-                parts.append(short(tag >> 16, tag & 0xFFFF, vr.encode(), length))
+                parts.append(short(tag >> 16, tag & 0xFFFF, _BYTES[vr], length))
             parts.append(value)
         return parts
 
@@ -326,17 +337,22 @@ def group_end(data: bytes, pos: int, group: int, found: Node) -> int:
 
     Raises Malformed.
     """
-    reader = _Reader(data, False)
-    while pos + 8 <= len(data) and reader.short(data, pos)[0] == group:
-        vr = data[pos + 4 : pos + 6].decode("latin-1")
-        if vr not in _SHORT and (vr not in _LONG or pos + 12 > len(data)):
+    explicit, _, _, long, _ = _HEADS[False]
+    while pos + 8 <= len(data):
+        at, number, code, length = explicit.unpack_from(data, pos)
+        if at != group:
+            break
+        vr = _CODES.get(code, "")
+        size = 12 if vr in _LONG else 8
+        if not vr or pos + size > len(data):
             raise Malformed("an element has no known value representation")
-        size = 8 if vr in _SHORT else 12
-        length = reader.short(data, pos + 6)[0] if size == 8 else reader.long(data, pos + 8)[0]
+        if size == 12:
+            (length,) = long.unpack_from(data, pos + 8)
         end = pos + size + length
         if end > len(data):
             raise Malformed("an element is longer than the data that is left")
-        reader.node(pos, end, False, False, 0, found)
+        tag = group << 16 | number
+        found[tag] = Element(tag, vr, data[pos + size : end])
         pos = end
     return pos
 

@@ -129,6 +129,7 @@ class _Reader:
         if len(around) > 2 * _DEEPEST:
             raise Unreadable
         data, places, read = self.data, self.told.places, self.implicit if implicit else self.explicit
+        two = _TWO.get
         while at < end:
             if end - at < 8:
                 raise Unreadable
@@ -139,8 +140,18 @@ class _Reader:
             else:
                 group, number, code, length = read(data, at)
                 at += 8
-                vr = _TWO.get(code, "")
-                if not vr and group != 0xFFFE:
+                vr = two(code, "")
+                if vr and group != 0xFFFE:
+                    after = at + length
+                    if after > end:
+                        raise Unreadable
+                    try:
+                        places[vr].append((group << 16 | number, at, after, around))
+                    except KeyError:
+                        places[vr] = [(group << 16 | number, at, after, around)]
+                    at = after
+                    continue
+                if group != 0xFFFE:
                     vr = _FOUR.get(code, "")
                     if not vr or end - at < 4:
                         raise Unreadable

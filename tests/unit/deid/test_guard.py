@@ -306,6 +306,13 @@ def test_a_name_in_binary_values_is_found_as_it_was_sent() -> None:
         assert verdict(source, lambda ds, tag=tag, vr=vr: ds.add_new(tag, vr, b"x" + raw)) == "residual-identifier"
 
 
+def test_a_name_of_a_private_element_is_found_in_binary_values_as_it_was_sent() -> None:
+    source = ct(SpecificCharacterSet=["", "ISO 2022 IR 87"])
+    source.private_block(0x0009, "VENDOR", create=True).add_new(1, "PN", "A^B=山田^太郎")
+    raw = "山田".encode("iso2022_jp").replace(b"\x1b(B", b"")
+    assert verdict(source, lambda ds: ds.add_new(0x00282000, "OB", b"x" + raw)) == "residual-identifier"
+
+
 def test_short_words_in_binary_values_are_chance() -> None:
     assert verdict(ct(PatientName="Quin^Kim"), lambda ds: ds.add_new(0x00282000, "OB", b"xx quin kim ")) == "passed"
 
