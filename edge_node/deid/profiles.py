@@ -39,13 +39,19 @@ OPTIONS = {
     "retain-institution-identity": Option("institution", "113112", "Retain Institution Identity"),
 }
 _CLEAN = ("clean-graphics", "clean-structured-content")
-_SITE = (*_CLEAN, "clean-descriptors", "retain-modified-dates", "retain-patient-characteristics")
-# What ships. `basic` is what a node without a recipe of its own uses: the Basic Profile with options that research
-# cannot do without; the two Clean options stand for its dummy values (D) of graphics and report content.
+_SITE = (*_CLEAN, "clean-descriptors", "retain-modified-dates")
+# What ships. `basic` is what a node without a recipe of its own uses: the Basic Profile with intervals between studies
+# and the words of anatomy and technique, which say nothing of a person; the two Clean options stand for its dummy values
+# (D) of graphics and report content. Sex, age, size and weight need somebody who asks for them: `basic+research`.
 # `strict` is the Basic Profile without any option.
 PROFILES: dict[str, tuple[str, ...]] = {
     "basic": _SITE,
-    "basic+research": (*_SITE, "retain-device-identity", "retain-safe-private"),
+    "basic+research": (
+        *_SITE,
+        "retain-patient-characteristics",
+        "retain-device-identity",
+        "retain-safe-private",
+    ),
     "strict": (),
 }
 SAFE_PRIVATE = (

@@ -19,6 +19,7 @@ RECIPE = Path(__file__).parents[3] / "configs" / "recipes" / "basic.deid"
 KEY = bytes(range(32))
 CT = "1.2.840.10008.5.1.4.1.1.2"
 DEIDENTIFIER = Deidentifier(RECIPE, KEY, version="0.1.0")
+RESEARCH = Deidentifier(RECIPE.with_name("basic+research.deid"), KEY, version="0.1.0")
 
 
 def ct(**changes: object) -> Dataset:

@@ -20,7 +20,7 @@ from edge_node.deid.wire import Node
 from edge_node.deid.witness import witness
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.study import IdentifiedInstance
-from tests.unit.deid.objects import DEIDENTIFIER
+from tests.unit.deid.objects import RESEARCH
 
 PIXELS = 0x7FE00010
 
@@ -145,7 +145,7 @@ def test_what_research_needs_is_kept_and_what_identifies_is_not() -> None:
     for path in CORPUS:
         try:
             instance = instance_from_file(path)
-            made = DEIDENTIFIER.deidentify(instance).instance
+            made = RESEARCH.deidentify(instance).instance
         except Quarantine:
             continue
         syntax = bitstream.syntax_of(instance.transfer_syntax)

@@ -15,7 +15,19 @@ from pydicom.sequence import Sequence
 
 from edge_node.deid import Deidentifier, patient_key, peek_study_key, study_key_of
 from edge_node.domain.errors import Quarantine, Stop
-from tests.unit.deid.objects import CT, DEIDENTIFIER, KEY, RECIPE, clean, ct, encoded, from_file, instance_of, received
+from tests.unit.deid.objects import (
+    CT,
+    DEIDENTIFIER,
+    KEY,
+    RECIPE,
+    RESEARCH,
+    clean,
+    ct,
+    encoded,
+    from_file,
+    instance_of,
+    received,
+)
 
 IMPLICIT, EXPLICIT, BIG, DEFLATED = (
     "1.2.840.10008.1.2",
@@ -52,8 +64,15 @@ def test_descriptions_keep_anatomy_acquisition_and_measures() -> None:
     assert ds.SeriesDescription == "AXIAL 2.5mm"
 
 
-def test_patient_characteristics_stay_and_great_age_is_capped() -> None:
+def test_patient_characteristics_go_unless_the_recipe_is_one_for_research() -> None:
     _, ds = clean(ct())
+    assert ds.PatientSex == ""
+    assert not any(name in ds for name in ("PatientAge", "PatientSize", "PatientWeight", "EthnicGroup"))
+
+
+def test_a_recipe_for_research_keeps_patient_characteristics_and_caps_a_great_age() -> None:
+    made = RESEARCH.deidentify(received(ct())).instance
+    ds = dcmread(BytesIO(made.part10))
     assert (ds.PatientSex, ds.PatientAge, ds.PatientSize, ds.PatientWeight) == ("M", "090Y", 1.81, 82)
     assert ds.PatientBirthDate == ""
 
@@ -67,7 +86,6 @@ def test_the_clean_object_says_what_was_done_and_nothing_of_burned_in_text() -> 
         "113104",
         "113105",
         "113107",
-        "113108",
     ]
     assert ds.LongitudinalTemporalInformationModified == "MODIFIED"
     assert made.recipe.sha256[:32] in ds.DeidentificationMethod[1]
@@ -134,7 +152,7 @@ def test_the_keys_are_what_the_public_functions_say() -> None:
 def test_every_uncompressed_syntax_comes_out_as_it_came_in(syntax: str) -> None:
     made, ds = clean(ct(), syntax)
     assert made.transfer_syntax == ds.file_meta.TransferSyntaxUID == syntax
-    assert (ds.Rows, ds.PatientWeight, ds.StudyDescription) == (4, 82, "CT Head w/o contrast 5 mm")
+    assert (ds.Rows, ds.HighBit, ds.StudyDescription) == (4, 15, "CT Head w/o contrast 5 mm")
     assert ds.PixelData == bytes(range(32))
 
 
