@@ -101,6 +101,7 @@ def dry_run(
     profile: deid_folder.Profile = None,
     key_file: deid_folder.KeyFile = None,
     variables: deid_folder.Variables = None,
+    label: deid_folder.Label = "",
     may_leave: deid_folder.MayLeave = None,
     deface: deid_folder.Deface = False,
     json: Json = False,
@@ -110,7 +111,7 @@ def dry_run(
     Pixels are judged too, as `deid apply` would. Exit code 1 if anything would be held back.
     """
     call: Invocation = ctx.obj
-    engine = deid_folder.engine_of(call, recipe, profile, key_file, variables)
+    engine = deid_folder.engine_of(call, recipe, profile, key_file, variables, label)
     tools = deid_folder.tools_for(engine, may_leave, deface)
     seen = deid_folder.surveyed(directory, engine, tools, quiet=json or call.json)
     rows = [(a.name, a.kind, a.basic, *(counts[action] or "" for action in _ACTIONS)) for a, counts in seen.rows()]
@@ -144,6 +145,7 @@ def diff(
     profile: deid_folder.Profile = None,
     key_file: deid_folder.KeyFile = None,
     variables: deid_folder.Variables = None,
+    label: deid_folder.Label = "",
     out: Annotated[Path | None, typer.Option("--out", help="Write the clean object here.")] = None,
     values: Annotated[bool, typer.Option("--values", help="Show values; for test data, not for patients.")] = False,
     json: Json = False,
@@ -157,7 +159,7 @@ def diff(
     from edge_node.deid.survey import Attribute
 
     call: Invocation = ctx.obj
-    engine = deid_folder.engine_of(call, recipe, profile, key_file, variables)
+    engine = deid_folder.engine_of(call, recipe, profile, key_file, variables, label)
     instance = instance_from_file(file)
     clean = engine.deidentify(instance).instance
     if out is not None:

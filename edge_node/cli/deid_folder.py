@@ -154,6 +154,7 @@ def report(
     profile: Profile = None,
     key_file: KeyFile = None,
     variables: Variables = None,
+    label: Label = "",
     may_leave: MayLeave = None,
     deface: Deface = False,
     pictures: Annotated[int, typer.Option("--pictures", min=0, help="Objects to show and to validate.")] = 6,
@@ -165,7 +166,7 @@ def report(
     from edge_node.deid.page import Sample, page, sample_of
 
     call: Invocation = ctx.obj
-    engine = engine_of(call, recipe, profile, key_file, variables)
+    engine = engine_of(call, recipe, profile, key_file, variables, label)
     samples: list[Sample] = []
     kinds: Counter[str] = Counter()
 
@@ -210,7 +211,12 @@ def review(
 
 
 def engine_of(
-    call: Invocation, recipe: Path | None, profile: str | None, key_file: Path | None, variables: list[str] | None
+    call: Invocation,
+    recipe: Path | None,
+    profile: str | None,
+    key_file: Path | None,
+    variables: list[str] | None,
+    label: str,
 ) -> Deidentifier:
     """An engine for looking: with the key given, the node's key, or if there is none a throw-away key."""
     from edge_node.deid import Deidentifier
@@ -223,7 +229,7 @@ def engine_of(
         if key_file is not None:
             raise
         key = os.urandom(32)
-    return Deidentifier(path, key, version=__version__, variables=variables_of(variables), base=base)
+    return Deidentifier(path, key, version=__version__, variables=variables_of(variables), base=base, label=label)
 
 
 def surveyed(

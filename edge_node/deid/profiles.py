@@ -41,7 +41,7 @@ OPTIONS = {
 _CLEAN = ("clean-graphics", "clean-structured-content")
 _SITE = (*_CLEAN, "clean-descriptors", "retain-modified-dates")
 # What ships. `basic` is what a node without a recipe of its own uses: the Basic Profile with intervals between studies
-# and the words of anatomy and technique, which say nothing of a person; the two Clean options stand for its dummy values
+# and the words of anatomy and technique, which say nothing of a person; the two Clean options stand for its dummies
 # (D) of graphics and report content. Sex, age, size and weight need somebody who asks for them: `basic+research`.
 # `strict` is the Basic Profile without any option.
 PROFILES: dict[str, tuple[str, ...]] = {
