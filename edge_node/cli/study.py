@@ -81,7 +81,8 @@ def show(ctx: typer.Context, study: str, json: Json = False) -> None:
         for key, value in detail.items():
             if key in ("work", "deliveries", "timeline", "result"):
                 continue
-            print_data(f"{key:18}{clock(value) if key.endswith('_at') else value}")
+            text = ", ".join(f"{name} {count}" for name, count in value.items()) if isinstance(value, dict) else value
+            print_data(f"{key:18}{clock(value) if key.endswith('_at') else text}")
         print_data("triage            " + verdict_of(detail).plain)
         table(
             ("step", "target", "rev", "state", "tries", "outcome"),

@@ -121,6 +121,9 @@ def _settle(config: Config) -> Iterator[Contradiction]:
     settle = config.settle
     if settle.quiet_s >= settle.hard_cap_s:
         yield Contradiction(("settle.quiet_s", "settle.hard_cap_s"), "must be less than hard_cap_s")
+    for modality, count in settle.required_instances.items():
+        if count < 1 or count != int(count):
+            yield Contradiction((f"settle.required_instances.{modality}",), "must be a whole number, at least 1")
     for modality, seconds in settle.quiet_by_modality.items():
         if not 0 < seconds < settle.hard_cap_s:
             key = f"settle.quiet_by_modality.{modality}"

@@ -188,6 +188,41 @@ class Settle(Section):
     hard_cap_s: float = Field(
         default=1800, gt=0, description="A study that never falls quiet is settled as incomplete then."
     )
+    signals: list[Literal["mpps", "ian"]] = Field(
+        default=["mpps", "ian"],
+        description="What may call a study complete before it falls quiet: mpps (the modality's performed procedure"
+        " step), ian (the archive's availability notification).",
+    )
+    missing_s: float = Field(
+        default=120,
+        ge=0,
+        description="A study that lacks what was announced or is required here is settled as incomplete after so long"
+        " without a new instance or word.",
+    )
+    in_progress_s: float = Field(
+        default=0,
+        ge=0,
+        description="Quiet seconds of a study whose step is still in progress, if they are more than the usual ones.",
+    )
+    notice_s: float = Field(
+        default=2, ge=0, description="Quiet seconds after which a study is complete that an archive listed whole."
+    )
+    required_instances: dict[str, float] = Field(
+        default={}, description="Fewest instances of a modality that make a study of it complete, such as MG = 4."
+    )
+    required_series: dict[str, str] = Field(
+        default={},
+        description="Series that a study with a modality needs, as MODALITY:FEWEST_INSTANCES with spaces between, such"
+        ' as CT = "CT:20 CT:20 SR:1".',
+    )
+
+    @field_validator("required_series")
+    @classmethod
+    def _series(cls, value: dict[str, str]) -> dict[str, str]:
+        for text in value.values():
+            if not re.fullmatch(r"[A-Z0-9_]{1,16}:[1-9][0-9]{0,5}( [A-Z0-9_]{1,16}:[1-9][0-9]{0,5})*", text):
+                raise ValueError('series are written as MODALITY:FEWEST_INSTANCES, such as "CT:20 SR:1"')
+        return value
 
 
 class DeidRule(Section):

@@ -14,6 +14,7 @@ class Status(IntEnum):
     PROCESSING_FAILURE = 0x0110
     DUPLICATE_SOP_INSTANCE = 0x0111
     NO_SUCH_INSTANCE = 0x0112
+    NO_SUCH_SOP_CLASS = 0x0118
     CLASS_INSTANCE_CONFLICT = 0x0119
     MISSING_ATTRIBUTE = 0x0120
     MISSING_ATTRIBUTE_VALUE = 0x0121
@@ -21,6 +22,7 @@ class Status(IntEnum):
     NO_SUCH_ACTION = 0x0123
     NOT_AUTHORIZED = 0x0124
     UNRECOGNISED_OPERATION = 0x0211
+    RESOURCE_LIMITATION = 0x0213
     OUT_OF_RESOURCES = 0xA700
     DATA_SET_MISMATCH = 0xA900
     COERCION = 0xB000
@@ -43,6 +45,12 @@ class Status(IntEnum):
     CANCEL = 0xFE00
     PENDING = 0xFF00
     PENDING_WARNING = 0xFF01
+
+
+class ErrorId(IntEnum):
+    """Error ID (0000,0903) by name: what a failure status leaves open (PS3.4 F.7.2.2.3)."""
+
+    STEP_NO_LONGER_UPDATABLE = 0xA710
 
 
 class ExitCode(IntEnum):
