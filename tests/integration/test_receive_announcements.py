@@ -393,12 +393,15 @@ def test_requests_that_the_node_does_not_serve_end_and_harm_nobody(hospital: Hos
         status, _ = association.send_n_get([0x00400252], ModalityPerformedProcedureStep, STEP)
         assert status.get("Status") != Status.SUCCESS
     with hospital.association(InstanceAvailabilityNotification) as association:
-        status, _ = association.send_n_set(Dataset(), InstanceAvailabilityNotification, STEP)
+        status, _ = association.send_n_set(reference(1, 1), InstanceAvailabilityNotification, STEP)
         assert status.get("Status") != Status.SUCCESS
     with hospital.association(ModalityPerformedProcedureStep) as association:
         status, _ = association.send_n_action(None, 1, ModalityPerformedProcedureStep, STEP)
         assert status.get("Status") != Status.SUCCESS
     assert hospital.set("COMPLETED", 1).Status == Status.SUCCESS
+    end = time.monotonic() + 5
+    while hospital.scp._open and time.monotonic() < end:
+        time.sleep(0.05)
     assert hospital.scp._open == {}
 
 
