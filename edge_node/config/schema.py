@@ -13,13 +13,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field, field_validator
 
 from edge_node.config.destinations import Fhir, Hl7, UpsRs, WebPeer
-from edge_node.config.section import Port, Section
-
-
-def _ae_title(value: str) -> str:
-    if not value.strip() or len(value) > 16 or "\\" in value or not value.isprintable() or not value.isascii():
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters without backslash (PS3.5 6.2)")
-    return value
+from edge_node.config.retrieval import Pull, PullWeb
+from edge_node.config.section import AeTitle, Port, Section
 
 
 def _modality(value: str) -> str:
@@ -47,7 +42,6 @@ def _variables(values: dict[str, str]) -> dict[str, str]:
 
 BUILT_IN_VARIABLES = ("patient_shift", "patient_pseudonym", "recipe_name")
 SHIPPED_RECIPES = ("basic", "basic+research", "strict")  # what `recipe` may name instead of a file
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Modality = Annotated[str, AfterValidator(_modality)]
 Trial = Annotated[str, AfterValidator(_trial)]
 Variables = Annotated[dict[str, str], AfterValidator(_variables)]
@@ -398,6 +392,8 @@ class Config(Section):
     hl7: Hl7 = Hl7()
     fhir: Fhir = Fhir()
     ups_rs: UpsRs = UpsRs()
+    pull: Pull = Pull()
+    pull_web: PullWeb = PullWeb()
     forward: Forward = Forward()
     consent: Consent = Consent()
     retention: Retention = Retention()

@@ -67,6 +67,7 @@ def _dicom(config: Config) -> int:
     from edge_node.receive.scp import StorageSCP
     from edge_node.receive.tls import TlsListener
     from edge_node.service import doors as other_doors
+    from edge_node.service import pulling
 
     more_handles()
     node = open_node(config, Role.DICOM)
@@ -112,6 +113,8 @@ def _dicom(config: Config) -> int:
     life.thread("write-back", lambda stop: _keep("write-back", "worklist", _write_back, config, stop))
     if other_doors.wanted(config):
         life.thread("doors", lambda stop: _keep("doors", "receive", other_doors.serve, config, stop))
+    if pulling.wanted(config):
+        life.thread("pull", lambda stop: _keep("pull", "pull", pulling.serve, config, stop))
     life.tell(ae_title=config.receive.ae_title, workers=count)
 
     def drain() -> None:

@@ -60,6 +60,12 @@ def _add_announcements(connection: Connection) -> None:
     tables.announced_instance.create(connection, checkfirst=True)
 
 
+def _add_pulls(connection: Connection) -> None:
+    """Version 6: the queue of studies that the node asks an archive for."""
+    tables.pull_job.create(connection, checkfirst=True)
+    tables.pull_item.create(connection, checkfirst=True)
+
+
 # One entry per schema version, in order; an entry is never edited once released.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _create_first_schema,
@@ -67,6 +73,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_trial,
     _add_escrow,
     _add_announcements,
+    _add_pulls,
 )
 
 

@@ -163,6 +163,42 @@ announced_instance = Table(
     Column("instance_key", String(32), primary_key=True),
 )
 
+pull_job = Table(
+    "pull_job",
+    metadata,
+    Column("job", String(16), primary_key=True),
+    Column("what", String(64), nullable=False),
+    Column("again", Boolean, nullable=False),  # also studies that are here already
+    Column("state", String(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+)
+
+pull_item = Table(
+    "pull_item",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("job", String(16), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("request_key", String(64), nullable=False),  # keyed hash: the same request stands in a job once
+    Column("kind", String(16), nullable=False),
+    Column("study_key", String(16), nullable=False),
+    Column("key_id", String(16), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # what is asked for; empty once the job has ended
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("code", String(64), nullable=False, default=""),
+    Column("message", Text, nullable=False, default=""),
+    Column("instances", Integer, nullable=False, default=0),
+    UniqueConstraint("job", "request_key"),
+)
+Index("pull_item_by_state", pull_item.c.state, pull_item.c.not_before)
+Index("pull_item_by_study", pull_item.c.study_key)
+
 task = Table(
     "task",
     metadata,
