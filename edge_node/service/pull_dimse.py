@@ -223,6 +223,8 @@ def _query(wanted: Wanted) -> Dataset:
     """The identifier of a study-level C-FIND (PS3.4 C.6.2.1)."""
     query = Dataset()
     query.QueryRetrieveLevel = "STUDY"
+    if not (wanted.value + wanted.issuer).isascii():
+        query.SpecificCharacterSet = "ISO_IR 192"  # else each such letter becomes a ?, which is a wildcard
     query.StudyInstanceUID = query.NumberOfStudyRelatedInstances = ""
     query.ModalitiesInStudy = wanted.modality
     match wanted.kind:

@@ -57,7 +57,10 @@ class WebArchive:
         Raises Retry ``pull.unavailable``, ``pull.retrieve-failed``, ``pull.cancelled``.
         """
         sent = failed = 0
-        with self._translated(), self._server.fetch(f"/studies/{match.study_uid}", OBJECTS) as answer:
+        with (
+            self._translated(lambda: sent + failed > 0),
+            self._server.fetch(f"/studies/{match.study_uid}", OBJECTS) as answer,
+        ):
             if not 200 <= answer.status < 300:
                 raise Retry("pull.retrieve-failed", f"{self._server} answers {answer.status} to a retrieval")
             try:
@@ -75,12 +78,15 @@ class WebArchive:
         return Retrieved(sent, failed)
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Our codes. What breaks off after it has begun is this study's failure, not an archive that is away."""
         try:
             yield
         except Retry as error:
             if error.code != "worklist.pull-unavailable":
                 raise
+            if begun():
+                raise Retry("pull.retrieve-failed", error.message, hint=error.hint) from None
             raise Retry("pull.unavailable", error.message, hint=error.hint, after=error.after, counts=False) from None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, case, func, insert, select, update
 
-from edge_node.domain.errors import EdgeNodeError
+from edge_node.domain.errors import EdgeNodeError, Quarantine
 from edge_node.domain.pull import OPEN, Kind, Pulled, PullState, Wanted
 from edge_node.domain.study import KeyClass, StudyState
 from edge_node.store import audit
@@ -21,6 +21,7 @@ from edge_node.store.seal import seal, unseal
 from edge_node.store.tables import instance, pull_item, pull_job, quarantine, study
 
 BACKOFF_FIRST_S, BACKOFF_CAP_S = 30.0, 3600.0
+AT_ONCE = ("pull.stopping", "pull.cancelled")
 OURS_S = 600.0  # an archive may go on sending so long after it said that it is done
 
 
@@ -111,10 +112,14 @@ class Pulls:
                 .values(state=PullState.RUNNING, attempts=row.attempts + 1, started_at=time.time())
             )
             again = bool(connection.execute(select(pull_job.c.again).where(pull_job.c.job == row.job)).scalar())
-        key = self._keyring.open(row.key_id, row.job, KeyClass.ENVELOPE)
-        kind, *words = json.loads(unseal(key.secret, row.sealed, f"pull {row.job} {row.request_key}"))
-        wanted = Wanted(Kind(kind), *words)
-        return Item(row.id, row.job, row.number, wanted, row.study_key, row.attempts + 1, row.created_at, again)
+        told = (row.study_key, row.attempts + 1, row.created_at, again)
+        try:
+            key = self._keyring.open(row.key_id, row.job, KeyClass.ENVELOPE)
+            kind, *words = json.loads(unseal(key.secret, row.sealed, f"pull {row.job} {row.request_key}"))
+        except Quarantine as error:  # cancelled meanwhile, and its key is gone; or a ledger of another node's keys
+            self.failed(Item(row.id, row.job, row.number, Wanted(Kind(row.kind), ""), *told), error)
+            return None
+        return Item(row.id, row.job, row.number, Wanted(Kind(kind), *words), *told)
 
     def found(self, item: Item, studies: Iterable[Named]) -> int:
         """What a search found joins its job; returns how many were new."""
@@ -138,8 +143,13 @@ class Pulls:
                 self._finish(connection, item, PullState.FAILED, Pulled(error.code), error.message)
 
     def later(self, item: Item, error: EdgeNodeError, *, counts: bool) -> None:
-        """Back into the queue; `counts` is False when it was not the request's fault."""
-        pause = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(item.attempts - 1, 10)) if counts else 0.0
+        """Back into the queue; `counts` is False when it was not the request's fault.
+
+        Even then others go first, lest one that always breaks off keeps all of them waiting.
+        """
+        pause = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** (min(item.attempts - 1, 10) if counts else 0))
+        if error.code in AT_ONCE:
+            pause = 0.0
         with self._database.write() as connection:
             if self._is_running(connection, item):
                 connection.execute(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -325,3 +327,80 @@ def test_an_archive_that_has_another_address_for_us_is_found_out(
         server.terminate()
         server.wait(10)
     assert [one["code"] for one in told["told"]] == ["pull.went-elsewhere"]
+
+
+def test_a_request_that_is_cancelled_while_it_is_taken_ends_and_stops_nobody(
+    node: PullingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    puller = node.asking(free_port())
+    name = node.ask(puller, study(1), study(2))
+    opened = node.node.keyring.open
+
+    def cancelled_meanwhile(*words: Any) -> Any:
+        with node.node.database.write() as connection:
+            pulls.cancel(connection, name, "test")
+        node.node.keyring.forget(words[0])
+        return opened(*words)
+
+    monkeypatch.setattr(node.node.keyring, "open", cancelled_meanwhile)
+    assert puller.queue.claim() is None
+    assert (node.job(name)["state"], node.job(name)["cancelled"]) == ("CANCELLED", 2)
+
+
+def test_a_study_that_cannot_be_had_now_lets_the_others_go_first(node: PullingNode) -> None:
+    puller = node.asking(free_port())
+    node.ask(puller, study(1), study(2))
+    first = puller.queue.claim()
+    assert first is not None
+    puller.one(first, node.stop)
+    second = puller.queue.claim()
+    assert second is not None
+    assert second.number != first.number
+
+
+def test_letters_that_are_not_ascii_never_become_a_wildcard(node: PullingNode, orthanc: Orthanc) -> None:
+    for method in ("move", "web"):
+        puller = asking(node, orthanc, method)
+        assert node.pull(puller, Wanted(Kind.PRIORS, "PAT-42004\u00e4"))["studies"] == 0
+
+
+class CutOff(BaseHTTPRequestHandler):
+    """Finds one study and breaks off in the middle of its second object."""
+
+    def do_GET(self) -> None:
+        if "?" in self.path:
+            body = b'[{"0020000D":{"vr":"UI","Value":["' + uid(1).encode() + b'"]}}]'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", 'multipart/related; type="application/dicom"; boundary=b')
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        whole = self.server.object  # type: ignore[attr-defined]
+        self.wfile.write(b"--b\r\n\r\n" + whole + b"\r\n--b\r\n\r\n" + whole[:400])
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_a_download_that_breaks_off_keeps_what_came_and_costs_a_try(node: PullingNode, tmp_path: Path) -> None:
+    server = HTTPServer(("127.0.0.1", 0), CutOff)
+    server.object = part10(image(1), tmp_path).read_bytes()  # type: ignore[attr-defined]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        puller = node.asking(1, method="web", web=f"http://127.0.0.1:{server.server_port}")
+        name = node.ask(puller, study(1))
+        item = puller.queue.claim()
+        assert item is not None
+        puller.one(item, node.stop)
+    finally:
+        server.shutdown()
+        server.server_close()
+    [told] = node.job(name)["told"]
+    assert (told["state"], told["code"]) == ("WAITING", "pull.retrieve-failed")
+    assert list(node.studies().values()) == [1]
+    assert [row["attempts"] for row in node.site.rows("pull_item")] == [1]
+    assert puller.gate.closed() == ""
