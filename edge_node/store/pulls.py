@@ -21,6 +21,7 @@ from edge_node.store.seal import seal, unseal
 from edge_node.store.tables import instance, pull_item, pull_job, quarantine, study
 
 BACKOFF_FIRST_S, BACKOFF_CAP_S = 30.0, 3600.0
+PORTION = 500  # requests in one transaction
 AT_ONCE = ("pull.stopping", "pull.cancelled")
 OURS_S = 600.0  # an archive may go on sending so long after it said that it is done
 
@@ -57,29 +58,45 @@ class Pulls:
         self._actor = actor
 
     def ask(self, requests: Iterable[Named], what: str, *, again: bool) -> tuple[str, int]:
-        """A new job of these requests, equal ones once; its name and how many there are."""
-        job, asked = "P" + secrets.token_hex(4).upper(), {one.request_key: one for one in requests}
+        """A new job of these requests, equal ones once; its name and how many there are.
+
+        In portions, so that a long list never holds the ledger from the receiver. Until all are in, the job is RUNNING
+        and does not end.
+        """
+        job, asked = "P" + secrets.token_hex(4).upper(), list({one.request_key: one for one in requests}.values())
         with self._database.write() as connection:
-            values = {"job": job, "what": what, "again": again, "state": PullState.WAITING, "created_at": time.time()}
+            values = {"job": job, "what": what, "again": again, "state": PullState.RUNNING, "created_at": time.time()}
             connection.execute(insert(pull_job).values(**values))
-            self._add(connection, job, asked.values())
             audit.append(connection, self._actor, "pull.asked", detail={"job": job, "what": what, "count": len(asked)})
+        for first in range(0, len(asked), PORTION):
+            with self._database.write() as connection:
+                state = connection.execute(select(pull_job.c.state).where(pull_job.c.job == job)).scalar()
+                if state != PullState.RUNNING:
+                    break  # cancelled meanwhile
+                self._add(connection, job, asked[first : first + PORTION])
+        with self._database.write() as connection:
+            whole = update(pull_job).where(pull_job.c.job == job, pull_job.c.state == PullState.RUNNING)
+            connection.execute(whole.values(state=PullState.WAITING))
+            close_if_over(connection, job, PullState.DONE, self._actor)
         return job, len(asked)
 
     def _add(self, connection: Connection, job: str, requests: Iterable[Named]) -> int:
         """Add what the job does not hold yet; returns how many were new."""
         key = self._keyring.obtain_in(connection, job, KeyClass.ENVELOPE)
-        there = set(connection.execute(select(pull_item.c.request_key).where(pull_item.c.job == job)).scalars())
-        rows = []
-        for one in requests:
+        wanted = {one.request_key: one for one in requests}
+        mine = pull_item.c.job == job
+        known = select(pull_item.c.request_key).where(mine, pull_item.c.request_key.in_(list(wanted)))
+        there = set(connection.execute(known).scalars())
+        last = int(connection.execute(select(func.coalesce(func.max(pull_item.c.number), 0)).where(mine)).scalar_one())
+        rows: list[dict[str, object]] = []
+        for one in wanted.values():
             if one.request_key in there:
                 continue
-            there.add(one.request_key)
             words = json.dumps([one.wanted.kind, one.wanted.value, one.wanted.issuer, one.wanted.modality]).encode()
             rows.append(
                 {
                     "job": job,
-                    "number": len(there),
+                    "number": last + len(rows) + 1,
                     "request_key": one.request_key,
                     "kind": one.wanted.kind,
                     "study_key": one.study_key,
@@ -123,10 +140,15 @@ class Pulls:
 
     def found(self, item: Item, studies: Iterable[Named]) -> int:
         """What a search found joins its job; returns how many were new."""
+        found, count = list(studies), 0
+        for first in range(0, len(found), PORTION):
+            with self._database.write() as connection:
+                if not self._is_running(connection, item):
+                    return count
+                count += self._add(connection, item.job, found[first : first + PORTION])
         with self._database.write() as connection:
             if not self._is_running(connection, item):
-                return 0
-            count = self._add(connection, item.job, studies)
+                return count
             self._finish(connection, item, PullState.DONE, Pulled("pull.found", count), "")
         return count
 
@@ -197,15 +219,17 @@ class Pulls:
 
 def close_if_over(connection: Connection, job: str, state: PullState, actor: str) -> bool:
     """End a job that holds nothing open any more: its identifiers are destroyed. Returns whether it ended now."""
-    counts = _counts(connection, job)
-    closing = update(pull_job).where(pull_job.c.job == job, pull_job.c.state == PullState.WAITING)
-    if any(counts.get(one) for one in OPEN):
+    ending = (PullState.WAITING,) if state is PullState.DONE else OPEN
+    closing = update(pull_job).where(pull_job.c.job == job, pull_job.c.state.in_(ending))
+    left = select(pull_item.c.id).where(pull_item.c.job == job, pull_item.c.state.in_(OPEN))
+    if connection.execute(left.limit(1)).first() is not None:
         return False
     if not connection.execute(closing.values(state=state, finished_at=time.time())).rowcount:
         return False
     destroy(connection, job, KeyClass.ENVELOPE)
     connection.execute(update(pull_item).where(pull_item.c.job == job).values(sealed=b""))
-    audit.append(connection, actor, "pull.ended", detail={"job": job, **{str(k).lower(): n for k, n in counts.items()}})
+    counts = {str(name).lower(): count for name, count in _counts(connection, job).items()}
+    audit.append(connection, actor, "pull.ended", detail={"job": job, **counts})
     return True
 
 
@@ -222,7 +246,7 @@ def cancel(connection: Connection, job: str, actor: str) -> int:
 
 def open_jobs(connection: Connection) -> list[str]:
     """Names of the jobs that have not ended."""
-    return list(connection.execute(select(pull_job.c.job).where(pull_job.c.state == PullState.WAITING)).scalars())
+    return list(connection.execute(select(pull_job.c.job).where(pull_job.c.state.in_(OPEN))).scalars())
 
 
 def jobs(connection: Connection, limit: int = 50) -> list[dict[str, Any]]:
@@ -247,7 +271,7 @@ def _job(connection: Connection, row: Any) -> dict[str, Any]:
     return {
         "job": row.job,
         "what": row.what,
-        "state": "ACTIVE" if row.state == PullState.WAITING else row.state,
+        "state": "ACTIVE" if row.state in OPEN else row.state,
         "asked_at": row.created_at,
         "ended_at": row.finished_at,
         **{str(state).lower(): counts.get(state, 0) for state in PullState},

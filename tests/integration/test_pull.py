@@ -404,3 +404,32 @@ def test_a_download_that_breaks_off_keeps_what_came_and_costs_a_try(node: Pullin
     assert list(node.studies().values()) == [1]
     assert [row["attempts"] for row in node.site.rows("pull_item")] == [1]
     assert puller.gate.closed() == ""
+
+
+def test_a_long_list_is_taken_in_portions_and_each_request_once(
+    node: PullingNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulls, "PORTION", 7)
+    puller = node.asking(free_port())
+    name = node.ask(puller, *(study(number) for number in (*range(1, 31), *range(1, 31))))
+    assert [row["number"] for row in node.site.rows("pull_item")] == list(range(1, 31))
+    assert (node.job(name)["state"], node.job(name)["waiting"]) == ("ACTIVE", 30)
+
+
+def test_a_list_that_was_cut_short_can_be_given_up(node: PullingNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pulls, "PORTION", 2)
+    puller = node.asking(free_port())
+    added, portions = puller.queue._add, iter(range(2))
+
+    def killed(*words: Any) -> int:
+        next(portions)  # StopIteration, as a kill would end it, at the third
+        return added(*words)
+
+    monkeypatch.setattr(puller.queue, "_add", killed)
+    with pytest.raises(StopIteration):
+        node.ask(puller, *(study(number) for number in range(1, 9)))
+    with node.node.database.write() as connection:
+        [name] = pulls.open_jobs(connection)
+        assert pulls.cancel(connection, name, "test") == 4
+    assert node.job(name)["state"] == "CANCELLED"
+    assert name not in {row["owner"] for row in node.site.rows("data_key")}
