@@ -9,7 +9,22 @@ from typing import Annotated
 import typer
 
 from edge_node import __version__
-from edge_node.cli import audit, config, consent, deid, demo, docs, ingest, key, node, peers, queue, study, worklist
+from edge_node.cli import (
+    audit,
+    config,
+    consent,
+    deid,
+    demo,
+    docs,
+    ingest,
+    key,
+    node,
+    peers,
+    pull,
+    queue,
+    study,
+    worklist,
+)
 from edge_node.cli.console import fail, print_data
 from edge_node.cli.context import Invocation
 from edge_node.domain.errors import EdgeNodeError
@@ -29,6 +44,7 @@ app.add_typer(deid.app, name="deid")
 app.add_typer(consent.app, name="consent")
 app.add_typer(audit.app, name="audit")
 app.add_typer(key.app, name="key")
+app.add_typer(pull.app, name="pull")
 node.register(app)
 peers.register(app)
 ingest.register(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +20,7 @@ from edge_node.store.database import Database
 
 app = typer.Typer(help="What became of each study.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
+_HASH = re.compile(r"[0-9a-f]{64}")
 RETRIED = ("triage", "worklist", "forward")  # never the purge: its time is a promise, not a back-off
 
 
@@ -81,7 +83,8 @@ def show(ctx: typer.Context, study: str, json: Json = False) -> None:
         for key, value in detail.items():
             if key in ("work", "deliveries", "timeline", "result"):
                 continue
-            print_data(f"{key:18}{clock(value) if key.endswith('_at') else value}")
+            text = ", ".join(f"{name} {count}" for name, count in value.items()) if isinstance(value, dict) else value
+            print_data(f"{key:18}{clock(value) if key.endswith('_at') else text}")
         print_data("triage            " + verdict_of(detail).plain)
         table(
             ("step", "target", "rev", "state", "tries", "outcome"),
@@ -105,12 +108,15 @@ def timeline(ctx: typer.Context, study: str, json: Json = False) -> None:
         json=json or call.json,
         human=lambda: table(
             ("when", "who", "what", "detail"),
-            [
-                (clock(e["at"]), e["actor"], e["action"], ", ".join(f"{k}={v}" for k, v in e["detail"].items()))
-                for e in detail["timeline"]
-            ],
+            [(clock(e["at"]), e["actor"], e["action"], _words(e["detail"])) for e in detail["timeline"]],
         ),
     )
+
+
+def _words(detail: dict[str, Any]) -> str:
+    """The detail of an audit entry for people: the reason first, hashes cut (--json has them whole)."""
+    first = sorted(detail.items(), key=lambda pair: (pair[0] not in ("reason", "complete"), pair[0] != "reason"))
+    return ", ".join(f"{k}={v[:12]}…" if _HASH.fullmatch(str(v)) else f"{k}={v}" for k, v in first)
 
 
 def _detail(ctx: typer.Context, study: str) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     yield from _worklist(config)
     yield from _hl7(config)
     yield from _fhir(config)
-    for name in ("fhir", "ups_rs", "forward"):
+    yield from _pull(config)
+    for name in ("fhir", "ups_rs", "forward", "pull_web"):
         yield from _web_peer(config, name, environ)
     yield from _consent(config)
 
@@ -121,6 +122,9 @@ def _settle(config: Config) -> Iterator[Contradiction]:
     settle = config.settle
     if settle.quiet_s >= settle.hard_cap_s:
         yield Contradiction(("settle.quiet_s", "settle.hard_cap_s"), "must be less than hard_cap_s")
+    for modality, count in settle.required_instances.items():
+        if count < 1 or count != int(count):
+            yield Contradiction((f"settle.required_instances.{modality}",), "must be a whole number, at least 1")
     for modality, seconds in settle.quiet_by_modality.items():
         if not 0 < seconds < settle.hard_cap_s:
             key = f"settle.quiet_by_modality.{modality}"
@@ -225,6 +229,18 @@ def _web_peer(config: Config, name: str, environ: Mapping[str, str] | None) -> I
     for key, path in {"ca_file": peer.ca_file, "client_cert": peer.client_cert}.items():
         if path is not None and (reason := _file_problem(path)):
             yield Contradiction((f"{name}.{key}",), reason)
+
+
+def _pull(config: Config) -> Iterator[Contradiction]:
+    pull = config.pull
+    if pull.method in ("move", "get") and pull.pacs not in config.peers:
+        known = ", ".join(sorted(config.peers)) or "none"
+        yield Contradiction(
+            ("pull.pacs", "pull.method", "peers"),
+            f"there is no [peers.{pull.pacs}], method {pull.method} needs it (peers: {known})",
+        )
+    if pull.method == "web" and not config.pull_web.url:
+        yield Contradiction(("pull_web.url", "pull.method"), "is needed when pull.method is web")
 
 
 def _fhir(config: Config) -> Iterator[Contradiction]:

@@ -13,13 +13,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field, field_validator
 
 from edge_node.config.destinations import Fhir, Hl7, UpsRs, WebPeer
-from edge_node.config.section import Port, Section
-
-
-def _ae_title(value: str) -> str:
-    if not value.strip() or len(value) > 16 or "\\" in value or not value.isprintable() or not value.isascii():
-        raise ValueError("an AE title has 1 to 16 printable ASCII characters without backslash (PS3.5 6.2)")
-    return value
+from edge_node.config.retrieval import Pull, PullWeb
+from edge_node.config.section import AeTitle, Port, Section
 
 
 def _modality(value: str) -> str:
@@ -47,7 +42,6 @@ def _variables(values: dict[str, str]) -> dict[str, str]:
 
 BUILT_IN_VARIABLES = ("patient_shift", "patient_pseudonym", "recipe_name")
 SHIPPED_RECIPES = ("basic", "basic+research", "strict")  # what `recipe` may name instead of a file
-AeTitle = Annotated[str, AfterValidator(_ae_title)]
 Modality = Annotated[str, AfterValidator(_modality)]
 Trial = Annotated[str, AfterValidator(_trial)]
 Variables = Annotated[dict[str, str], AfterValidator(_variables)]
@@ -188,6 +182,41 @@ class Settle(Section):
     hard_cap_s: float = Field(
         default=1800, gt=0, description="A study that never falls quiet is settled as incomplete then."
     )
+    signals: list[Literal["mpps", "ian"]] = Field(
+        default=["mpps", "ian"],
+        description="What may call a study complete before it falls quiet: mpps (the modality's performed procedure"
+        " step), ian (the archive's availability notification).",
+    )
+    missing_s: float = Field(
+        default=120,
+        ge=0,
+        description="A study that lacks what was announced or is required here is settled as incomplete after so long"
+        " without a new instance or word.",
+    )
+    in_progress_s: float = Field(
+        default=0,
+        ge=0,
+        description="Quiet seconds of a study whose step is still in progress, if they are more than the usual ones.",
+    )
+    notice_s: float = Field(
+        default=2, ge=0, description="Quiet seconds after which a study is complete that an archive listed whole."
+    )
+    required_instances: dict[str, float] = Field(
+        default={}, description="Fewest instances of a modality that make a study of it complete, such as MG = 4."
+    )
+    required_series: dict[str, str] = Field(
+        default={},
+        description="Series that a study with a modality needs, as MODALITY:FEWEST_INSTANCES with spaces between, such"
+        ' as CT = "CT:20 CT:20 SR:1".',
+    )
+
+    @field_validator("required_series")
+    @classmethod
+    def _series(cls, value: dict[str, str]) -> dict[str, str]:
+        for text in value.values():
+            if not re.fullmatch(r"[A-Z0-9_]{1,16}:[1-9][0-9]{0,5}( [A-Z0-9_]{1,16}:[1-9][0-9]{0,5})*", text):
+                raise ValueError('series are written as MODALITY:FEWEST_INSTANCES, such as "CT:20 SR:1"')
+        return value
 
 
 class DeidRule(Section):
@@ -363,6 +392,8 @@ class Config(Section):
     hl7: Hl7 = Hl7()
     fhir: Fhir = Fhir()
     ups_rs: UpsRs = UpsRs()
+    pull: Pull = Pull()
+    pull_web: PullWeb = PullWeb()
     forward: Forward = Forward()
     consent: Consent = Consent()
     retention: Retention = Retention()

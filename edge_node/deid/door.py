@@ -12,7 +12,7 @@ from edge_node.deid import bitstream, harden, verify, wire
 from edge_node.deid.identity import envelope_of, order_priority
 from edge_node.deid.method import CODE_MEANINGS
 from edge_node.deid.plan import Plan
-from edge_node.deid.pseudonym import Pseudonyms, patient_key, study_key_of
+from edge_node.deid.pseudonym import Pseudonyms, instance_key_of, patient_key, study_key_of
 from edge_node.deid.recipe import Recipe, combine, load
 from edge_node.deid.risk import pixel_risk
 from edge_node.deid.scene import ISSUER, PATIENT_ID, STUDY_UID, Scene, set_scene
@@ -110,6 +110,7 @@ class Deidentifier:
             envelope_of(source, scene.big),
             self._source_digest(instance, source, made.sha256),
             Derivation(names.key_id, names.label, scene.patient_pseudonym, scene.shift_days),
+            instance_key_of(self._site_key, instance.sop_instance),
         )
 
     def _clean(self, instance: IdentifiedInstance) -> tuple[DeidentifiedInstance, Node, Scene]:

@@ -55,6 +55,16 @@ def patient_key(site_key: bytes, patient_id: str, issuer: str = "") -> str:
     return _base32(_digest(site_key, "patient-key", joined(issuer.strip(" \0"), patient_id)), 20) if patient_id else ""
 
 
+def instance_key_of(site_key: bytes, sop_instance_uid: str) -> str:
+    """The node's name for an instance as it was sent, whatever trial it goes to: 26 base32 characters."""
+    return _base32(_digest(site_key, "instance-key", sop_instance_uid.strip(" \0")), 26)
+
+
+def signal_key_of(site_key: bytes, sop_instance_uid: str) -> str:
+    """The node's name for a performed procedure step or an availability notification: 26 base32 characters."""
+    return _base32(_digest(site_key, "signal-key", sop_instance_uid.strip(" \0")), 26)
+
+
 def key_id_of(site_key: bytes) -> str:
     """What ledger and audit call a key by: 8 hexadecimal digits that say nothing of it."""
     return hmac.digest(site_key, b"key-id", "sha256").hex()[:8]

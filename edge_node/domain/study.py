@@ -154,6 +154,7 @@ class Deidentified:
     identity: IdentityEnvelope = field(repr=False)
     source_digest: str  # keyed hash (hex) of the received bytes: tells a true duplicate from a conflicting one
     derivation: Derivation = field(default=Derivation("", "", "", 0), repr=False)
+    instance_key: str = ""  # keyed hash of the SOP Instance UID as received: what announcements name it by
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import _STORAGE_CLASSES, Verification
 
 from edge_node.config.schema import Receive
+from edge_node.receive.announce import SYNTAXES
 
 
 @cache
@@ -102,11 +103,15 @@ class Pace:
 
 
 class Admission:
-    """The receiver's door policy, from the `[receive]` section; `further` called AE titles are answered too."""
+    """The receiver's door policy, from the `[receive]` section; `further` called AE titles are answered too.
 
-    def __init__(self, config: Receive, further: Collection[str] = ()) -> None:
+    `signals` are the SOP classes that announce studies and are taken.
+    """
+
+    def __init__(self, config: Receive, further: Collection[str] = (), signals: Collection[str] = ()) -> None:
         self._networks = [ip_network(item, strict=False) for item in config.allowed_addresses]
         self._private = frozenset(config.private_sop_classes)
+        self._signals = frozenset(signals)
         titles = (config.ae_title, *further) if config.require_called_ae_title else ()
         self._called = frozenset(title.strip() for title in titles)
         self._calling = frozenset(title.strip() for title in config.calling_ae_titles)
@@ -141,4 +146,6 @@ class Admission:
             if abstract in known or abstract in self._private:
                 syntaxes = wanted.setdefault(abstract, [])
                 syntaxes += [str(s) for s in context.transfer_syntax if str(s) not in syntaxes]
+            elif abstract in self._signals:
+                wanted[abstract] = list(SYNTAXES)
         return [build_context(Verification), *(build_context(UID(a), s) for a, s in wanted.items())]

@@ -16,20 +16,31 @@ log = structlog.get_logger()
 
 Deidentify = Callable[[IdentifiedInstance], Deidentified]
 PeekStudy = Callable[[IdentifiedInstance], str | None]
+NameInstance = Callable[[IdentifiedInstance], str]
 
 
 class Intake:
     """Takes identified instances in; one per worker process.
 
     `deidentify` and `peek_study` are given by the service, so that this room need not know the de-identification.
-    `digest_key` keys the hash that recognises a quarantined object that is sent again.
+    `digest_key` keys the hash that recognises a quarantined object that is sent again; `name_instance` names an object
+    as announcements do.
     """
 
-    def __init__(self, store: IntakeStore, deidentify: Deidentify, peek_study: PeekStudy, *, digest_key: bytes) -> None:
+    def __init__(
+        self,
+        store: IntakeStore,
+        deidentify: Deidentify,
+        peek_study: PeekStudy,
+        *,
+        digest_key: bytes,
+        name_instance: NameInstance = lambda _instance: "",
+    ) -> None:
         self._store = store
         self._deidentify = deidentify
         self._peek_study = peek_study
         self._digest_key = digest_key
+        self._name_instance = name_instance
 
     def accept_all(self, received: Sequence[IdentifiedInstance]) -> list[Receipt | EdgeNodeError]:
         """Make instances durable with one sync and one commit; an answer for each, in order.
@@ -77,7 +88,9 @@ class Intake:
     def _quarantine(self, received: IdentifiedInstance, error: EdgeNodeError) -> Receipt | EdgeNodeError:
         digest = hashlib.blake2b(received.dataset, key=self._digest_key[:64], digest_size=32)
         try:
-            return self._store.quarantine(received, digest.hexdigest(), error, self._peek_study(received))
+            return self._store.quarantine(
+                received, digest.hexdigest(), error, self._peek_study(received), self._name_instance(received)
+            )
         except EdgeNodeError as refused:
             return refused
 

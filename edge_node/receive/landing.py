@@ -18,6 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge_node.domain.announcement import Command, IdentifiedSignal
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.store.seal import new_key, seal_chunks, sealed_length, unsealed_chunks
 
@@ -71,6 +72,7 @@ class Arrival:
     memory: int
     file: int = -1
     spilled: Spilled | None = None
+    command: str = ""  # the DIMSE-N command of an announcement; "" for an object
 
     @property
     def size(self) -> int:
@@ -86,6 +88,18 @@ class Arrival:
             self.calling_ae,
             self.called_ae,
             self.peer,
+            self.received_at,
+        )
+
+    def signal(self) -> IdentifiedSignal:
+        """The announcement with its attribute list."""
+        return IdentifiedSignal(
+            Command(self.command),
+            self._bytes(),
+            self.transfer_syntax,
+            self.sop_class,
+            self.sop_instance,
+            self.calling_ae,
             self.received_at,
         )
 

@@ -1,4 +1,4 @@
-"""The C-STORE and C-ECHO SCP (PS3.4 A and B): who is let in, what is taken, what is answered.
+"""The C-STORE and C-ECHO SCP (PS3.4 A and B), with MPPS and IAN: who is let in, what is taken, what is answered.
 
 Nothing CPU-bound happens in this process: the bytes of each instance land in memory that a de-identifying worker
 process reads, and Success is answered only when the worker says that it is sealed, synced and committed.
@@ -21,9 +21,11 @@ from pynetdicom.sop_class import Verification
 from pynetdicom.transport import AddressInformation, AssociationServer, RequestHandler
 
 from edge_node.config.schema import Receive
+from edge_node.domain.announcement import Command
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.status import Status
 from edge_node.receive.admission import DISK_LOW, DRAINING, Admission, Pace, Places, Rejection
+from edge_node.receive.announce import answer
 from edge_node.receive.command import StoreRequest, uid_text
 from edge_node.receive.landing import Arrival, Budget, Landing
 from edge_node.receive.tally import Tally
@@ -64,6 +66,8 @@ class _Handler(RequestHandler):
         acceptor.implementation_version_name = self.ae.implementation_version_name
         association.requestor.address_info = AddressInformation.from_tuple(self.client_address)
         association.bind(evt.EVT_C_ECHO, _on_echo)
+        for event, command in ((evt.EVT_N_CREATE, Command.CREATE), (evt.EVT_N_SET, Command.SET)):
+            association.bind(event, server.desk.announce, [command])
         server.desk.arrived(association)
         return association
 
@@ -106,7 +110,7 @@ class StorageSCP:
 
     `free_bytes` is the room on the data disk: below `reserve` bytes nothing is taken, below `low` bytes no association
     is accepted. What cannot stay in memory on its way in lies sealed in `folder`. `further_ae_titles` are called AE
-    titles it answers to besides its own.
+    titles it answers to besides its own, `signals` SOP classes by which studies are announced.
     """
 
     def __init__(
@@ -119,6 +123,7 @@ class StorageSCP:
         reserve: int = 0,
         low: int = 0,
         further_ae_titles: Collection[str] = (),
+        signals: Collection[str] = (),
     ) -> None:
         self._config = config
         self._accept = accept
@@ -126,7 +131,7 @@ class StorageSCP:
         self._reserve = reserve
         self._low = max(low, reserve)
         self._largest = config.max_object_mb * 1_000_000
-        self._admission = Admission(config, further_ae_titles)
+        self._admission = Admission(config, further_ae_titles, signals)
         self._places = Places(config.max_associations, config.max_associations_per_sender)
         self._pace = Pace(config.sender_mb_per_s * 1e6)
         self.folder = folder
@@ -274,6 +279,22 @@ class StorageSCP:
             self._busy += 1
         try:
             return self._store(association, context, request)
+        finally:
+            with self._idle:
+                self._busy -= 1
+                self._idle.notify_all()
+
+    def announce(self, event: evt.Event, command: Command) -> tuple[Any, None]:
+        """An MPPS or availability request: its status, once a worker has taken it down."""
+        sender = event.assoc.sender
+
+        def refused(reason: str) -> None:
+            self._tell(sender, reason, **({"code": reason} if "." in reason else {}))
+
+        with self._idle:
+            self._busy += 1
+        try:
+            return answer(event, command, self._accept, refused)
         finally:
             with self._idle:
                 self._busy -= 1

@@ -21,6 +21,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.fsm import InvalidEventError
 from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA
 
+from edge_node.domain.announcement import CLASSES
 from edge_node.domain.errors import Stop
 from edge_node.domain.status import Status
 from edge_node.receive import command
@@ -30,6 +31,7 @@ from edge_node.receive.wire import Closed, TooSlow, Wire
 MAX_PDU = 131_072  # larger PDUs only make the copies larger
 LONGEST_PDU = 8 * MAX_PDU  # nobody may send data PDUs over MAX_PDU; an A-ASSOCIATE-RQ with 128 contexts fits too
 LONGEST_COMMAND = 65_536  # command set of any message, and data set of one that is no C-STORE
+LONGEST_SIGNAL = 4 << 20  # of a message that announces a study: it lists each of its instances
 LINGER_BYTES = 1 << 20
 LINGER_S = 1.0  # for the peer to close after a reject, a release or an abort (the ARTIM timer of PS3.8 9.1.4)
 OPEN_FOR = ("3.0.",)
@@ -270,9 +272,11 @@ class _Message:
         association.dul.wire.last_byte = time.monotonic()
 
     def _pass_on(self, part: bytes, context: int, control: int) -> None:
-        """Give a message that is no C-STORE (a C-ECHO) to pynetdicom, as long as it is small."""
+        """Give a message that is no C-STORE (a C-ECHO, an N-CREATE) to pynetdicom, as long as it is small."""
         self._other += len(part) + 1
-        if self._other > LONGEST_COMMAND:
+        accepted = self._association.accepted.get(context)
+        signal = accepted is not None and str(accepted.abstract_syntax) in CLASSES.values()
+        if self._other > (LONGEST_SIGNAL if signal else LONGEST_COMMAND):
             raise Fault("command-too-long")
         primitive = P_DATA()
         primitive.presentation_data_value_list = [[context, bytes([control]) + part]]

@@ -21,6 +21,7 @@ from typing import Any
 
 import structlog
 
+from edge_node.domain.announcement import IdentifiedSignal
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.receive.landing import Arrival
@@ -28,7 +29,7 @@ from edge_node.store.receipt import Receipt
 
 log = structlog.get_logger()
 
-AcceptAll = Callable[[Sequence[IdentifiedInstance]], list[Receipt | EdgeNodeError]]
+AcceptAll = Callable[[Sequence[IdentifiedInstance | IdentifiedSignal]], list[Receipt | EdgeNodeError]]
 START_S = 60.0
 WORK_S = 600.0  # a worker that takes longer over a batch is taken for dead
 BATCH = 16
@@ -48,7 +49,8 @@ def _serve(pipe: socket.socket, make_accept: Callable[..., AcceptAll], arguments
         if not message:
             return
         try:
-            answers = accept([arrival.instance() for arrival in _with_handles(pickle.loads(message), handles)])  # noqa: S301  from our parent, over a private pipe
+            arrivals = _with_handles(pickle.loads(message), handles)  # noqa: S301  from our parent, over a private pipe
+            answers = accept([one.signal() if one.command else one.instance() for one in arrivals])
         except Exception as error:
             log.exception("worker.unexpected")
             answers = [Retry("receive.worker-failed", f"a worker failed on a batch ({type(error).__name__})")] * BATCH

@@ -25,14 +25,21 @@ log = structlog.get_logger()
 
 def settle_due(node: Node) -> int:
     """Settle every study that is complete by policy; returns how many."""
+    config = node.config.settle
+    counted = {*config.required_instances, *config.required_series}
     with node.database.read() as connection:
-        waiting = studies.unsettled(connection)
+        waiting = studies.unsettled(connection, with_series=counted)
     count, now = 0, time.time()
-    for candidate in waiting:
-        verdict = settlement(node.config.settle, candidate, now)
-        if verdict is None:
+    for due in waiting:
+        if settlement(config, due, now) is None:
             continue
         with node.database.write() as connection:
+            # Instances and announcements that came meanwhile count.
+            still = studies.unsettled(connection, only=due.study_key, with_series=counted)
+            candidate = still[0] if still else due
+            verdict = settlement(config, candidate, time.time()) if still else None
+            if verdict is None:
+                continue
             detail = studies.settle(
                 connection, candidate, reason=verdict.reason, complete=verdict.complete, at=time.time()
             )
@@ -40,7 +47,7 @@ def settle_due(node: Node) -> int:
                 continue  # an instance arrived between looking and writing
             order = str(studies.get(connection, candidate.study_key)._mapping["order_priority"])
             urgency = int(ORDER_MINUTES.get(order, ORDER_MINUTES["ROUTINE"]))
-            audit.append(connection, node.actor, "settle.done", candidate.study_key, detail)
+            audit.append(connection, node.actor, "settle.done", candidate.study_key, detail | verdict.detail)
             pipeline.settled(connection, candidate.study_key, candidate.revision, urgency)
         log.info("study.settled", study=candidate.study_key, reason=verdict.reason)
         count += 1
@@ -114,6 +121,7 @@ def tidy(node: Node) -> None:
     """Expire quarantine and escrow, delete empty segments, fold the journal so that destroyed keys leave no bytes."""
     expired = retention.expire_quarantine(node.database, node.actor)
     retention.expire_escrow(node.database, node.actor, node.config.retention.escrow_days)
+    retention.forget_announcements(node.database)
     freed = retention.sweep_segments(node.database, spool_path(node.config))
     node.database.shred_journal()
     if expired or freed:

@@ -11,12 +11,22 @@ import socket
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, _config, build_role, evt
+from pynetdicom import (
+    AE,
+    ALL_TRANSFER_SYNTAXES,
+    AllStoragePresentationContexts,
+    _config,
+    build_context,
+    build_role,
+    evt,
+)
 from pynetdicom.dsutils import split_dataset
 from pynetdicom.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,
     StorageCommitmentPushModel,
     StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
     UnifiedProcedureStepEvent,
     UnifiedProcedureStepPull,
     UnifiedProcedureStepPush,
@@ -39,12 +49,15 @@ __all__ = [
     "PatientRootQueryRetrieveInformationModelFind",
     "StorageCommitmentPushModel",
     "StudyRootQueryRetrieveInformationModelFind",
+    "StudyRootQueryRetrieveInformationModelGet",
+    "StudyRootQueryRetrieveInformationModelMove",
     "UnifiedProcedureStepEvent",
     "UnifiedProcedureStepPull",
     "UnifiedProcedureStepPush",
     "UnifiedProcedureStepQuery",
     "UnifiedProcedureStepWatch",
     "Verification",
+    "build_context",
     "build_role",
     "evt",
     "no_delay",

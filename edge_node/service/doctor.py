@@ -16,6 +16,7 @@ from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.study import Role
 from edge_node.service.check import Check, guarded
 from edge_node.service.node import escrow_of, ledger_path, models_path, spool_path
+from edge_node.service.pull_checks import pull
 from edge_node.service.snapshot import snapshot
 from edge_node.service.writer_checks import writers
 from edge_node.store import audit
@@ -50,6 +51,7 @@ def examine(loaded: Loaded) -> Iterator[Check]:
     yield from _recipes(config)
     yield from _peers(config)
     yield from writers(config)
+    yield guarded("pull", pull, config)
     yield guarded("trainer", _trainer, config)
 
 

@@ -13,6 +13,7 @@ import structlog
 from edge_node.config.rules import called_ae_titles
 from edge_node.config.schema import Config
 from edge_node.consent import source_for
+from edge_node.domain.announcement import CLASSES, Kind
 from edge_node.domain.errors import Stop
 from edge_node.domain.study import Role
 from edge_node.pipeline import Bench, Targets, Work
@@ -66,6 +67,7 @@ def _dicom(config: Config) -> int:
     from edge_node.receive.scp import StorageSCP
     from edge_node.receive.tls import TlsListener
     from edge_node.service import doors as other_doors
+    from edge_node.service import pulling
 
     more_handles()
     node = open_node(config, Role.DICOM)
@@ -86,6 +88,7 @@ def _dicom(config: Config) -> int:
         reserve=reserve,
         low=low or reserve * 3 // 2,
         further_ae_titles=called_ae_titles(config),
+        signals=[CLASSES[Kind(name)] for name in config.settle.signals],
     )
     local = LocalDoor(
         config.node.data_dir,
@@ -110,6 +113,8 @@ def _dicom(config: Config) -> int:
     life.thread("write-back", lambda stop: _keep("write-back", "worklist", _write_back, config, stop))
     if other_doors.wanted(config):
         life.thread("doors", lambda stop: _keep("doors", "receive", other_doors.serve, config, stop))
+    if pulling.wanted(config):
+        life.thread("pull", lambda stop: _keep("pull", "pull", pulling.serve, config, stop))
     life.tell(ae_title=config.receive.ae_title, workers=count)
 
     def drain() -> None:
@@ -137,8 +142,9 @@ def _listening(options: str, host: str, port: int) -> Iterator[None]:
 
 def make_intake(config: Config) -> AcceptAll:
     """Build the accepting function of one de-identifying worker process."""
-    from edge_node.deid import peek_study_key
+    from edge_node.deid import instance_key_of, peek_study_key
     from edge_node.receive.intake import Intake
+    from edge_node.service.announcing import Announcing, accepting_both
     from edge_node.service.recipes import build
     from edge_node.store.intake import IntakeStore
 
@@ -148,7 +154,11 @@ def make_intake(config: Config) -> AcceptAll:
     site_key, before = node.keys.key("pseudonym"), node.keys.old("pseudonym")
 
     def with_key(key: bytes) -> SiteKey:
-        return SiteKey(build(config, key).deidentify, lambda instance: peek_study_key(instance, key))
+        return SiteKey(
+            build(config, key).deidentify,
+            lambda instance: peek_study_key(instance, key),
+            lambda instance: instance_key_of(key, instance.sop_instance),
+        )
 
     store = IntakeStore(
         node.database,
@@ -159,8 +169,9 @@ def make_intake(config: Config) -> AcceptAll:
         escrow=escrow_of(config),
     )
     key = continuing(with_key(site_key), with_key(before) if before else None, store.has_study)
-    intake = Intake(store, key.deidentify, key.peek_study, digest_key=site_key)
-    return intake.accept_all
+    intake = Intake(store, key.deidentify, key.peek_study, digest_key=site_key, name_instance=key.name_instance)
+    signals = Announcing(node.database, [one for one in (site_key, before) if one], node.actor)
+    return accepting_both(intake.accept_all, signals)
 
 
 def _keep(name: str, step: str, body: Callable[[Config], None], config: Config, stop: threading.Event) -> None:

@@ -13,14 +13,16 @@ from edge_node.domain.study import Deidentified, IdentifiedInstance
 
 Deidentify = Callable[[IdentifiedInstance], Deidentified]
 PeekStudy = Callable[[IdentifiedInstance], str | None]
+NameInstance = Callable[[IdentifiedInstance], str]
 
 
 @dataclass(frozen=True, slots=True)
 class SiteKey:
-    """What one site key does to an instance: de-identify it, name its study."""
+    """What one site key does to an instance: de-identify it, name its study, name it as announcements do."""
 
     deidentify: Deidentify
     peek_study: PeekStudy
+    name_instance: NameInstance = lambda _instance: ""
 
 
 def continuing(now: SiteKey, before: SiteKey | None, has_study: Callable[[str], bool]) -> SiteKey:
@@ -34,5 +36,7 @@ def continuing(now: SiteKey, before: SiteKey | None, has_study: Callable[[str], 
         return old if name and has_study(name) else now
 
     return SiteKey(
-        lambda instance: chosen(instance).deidentify(instance), lambda instance: chosen(instance).peek_study(instance)
+        lambda instance: chosen(instance).deidentify(instance),
+        lambda instance: chosen(instance).peek_study(instance),
+        lambda instance: chosen(instance).name_instance(instance),
     )

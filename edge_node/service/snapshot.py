@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, func, select
 from edge_node.config.schema import Config
 from edge_node.domain.study import StudyState, TaskState
 from edge_node.service.node import ledger_path, spool_path
-from edge_node.store import audit, studies, tasks
+from edge_node.store import announcements, audit, studies, tasks
 from edge_node.store.database import Database
 from edge_node.store.spool import free_bytes
 from edge_node.store.tables import delivery, finding, heartbeat, instance, quarantine, reading, study, task
@@ -186,6 +186,7 @@ def study_detail(connection: Connection, study_key: str) -> dict[str, Any]:
     rows = connection.execute(select(task).where(task.c.study_key == study_key).order_by(task.c.id)).all()
     return {
         **_study_row(connection, row),
+        "announced": announcements.announced(connection, study_key).told(),
         "work": [
             {
                 "revision": r.revision,

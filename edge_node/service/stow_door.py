@@ -88,9 +88,10 @@ class Account:
 
 
 class Door:
-    """The `take` of a StowServer."""
+    """The `take` of a StowServer, or of whoever else has DICOM files in parts; `calling_ae` is whence they come."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, calling_ae: str = CALLING_AE) -> None:
+        self._calling_ae = calling_ae
         self._data_dir = config.node.data_dir
         self._called = config.receive.ae_title
         self._largest = config.receive.max_object_mb * 1_000_000
@@ -124,7 +125,9 @@ class Door:
                 for chunk in chunks:
                     account.take(len(chunk))
                     _write(memory, memoryview(chunk))
-                offer = Offer(head.transfer_syntax, sop_class, sop_instance, CALLING_AE, self._called, peer, memory)
+                offer = Offer(
+                    head.transfer_syntax, sop_class, sop_instance, self._calling_ae, self._called, peer, memory
+                )
                 receipt = self._line().give(offer)
         except _Full:
             return Answered(Status.OUT_OF_RESOURCES, sop_class, sop_instance), "stow.too-large"

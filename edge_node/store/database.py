@@ -47,12 +47,33 @@ def _add_escrow(connection: Connection) -> None:
     tables.escrow.create(connection, checkfirst=True)
 
 
+def _add_announcements(connection: Connection) -> None:
+    """Version 5: what others announce of a study, and the names by which they mean its instances."""
+    for table in (tables.instance, tables.quarantine):
+        if "instance_key" not in {column["name"] for column in inspect(connection).get_columns(table.name)}:
+            connection.execute(
+                text(f"ALTER TABLE {table.name} ADD COLUMN instance_key VARCHAR(32) NOT NULL DEFAULT ''")
+            )
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+    tables.announcement.create(connection, checkfirst=True)
+    tables.announced_instance.create(connection, checkfirst=True)
+
+
+def _add_pulls(connection: Connection) -> None:
+    """Version 6: the queue of studies that the node asks an archive for."""
+    tables.pull_job.create(connection, checkfirst=True)
+    tables.pull_item.create(connection, checkfirst=True)
+
+
 # One entry per schema version, in order; an entry is never edited once released.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _create_first_schema,
     _add_pixel_work,
     _add_trial,
     _add_escrow,
+    _add_announcements,
+    _add_pulls,
 )
 
 

@@ -277,7 +277,12 @@ class IntakeStore:
                 audit.append(connection, self._actor, "study.recipe", one.study_key, _told(one))
 
     def quarantine(
-        self, received: IdentifiedInstance, source_digest: str, error: EdgeNodeError, study_key: str | None
+        self,
+        received: IdentifiedInstance,
+        source_digest: str,
+        error: EdgeNodeError,
+        study_key: str | None,
+        instance_key: str = "",
     ) -> Receipt:
         """Seal the object as received, under a key of its own: never dropped, never in the clear."""
         with self._database.read() as connection:
@@ -321,6 +326,7 @@ class IntakeStore:
                     length=place.length,
                     received_at=received.received_at,
                     expires_at=now + self._quarantine_s,
+                    instance_key=instance_key,
                 )
             )
             audit.append(
@@ -378,4 +384,5 @@ def _instance_row(one: _Kept, revision: int) -> dict[str, object]:
         "kept": True,
         "recipe_sha256": what.recipe.sha256,
         "received_at": one.clean.received_at,
+        "instance_key": one.clean.what.instance_key,
     }

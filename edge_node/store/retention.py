@@ -12,12 +12,14 @@ from pathlib import Path
 from sqlalchemy import Connection, delete, select, update
 
 from edge_node.domain.study import KeyClass, StudyState
-from edge_node.store import audit, escrow
+from edge_node.store import announcements, audit, escrow
 from edge_node.store.database import Database
 from edge_node.store.keyring import destroy
 from edge_node.store.spool import idle_segments, remove_segment
 from edge_node.store.tables import envelope, finding, instance, quarantine, study
 from edge_node.store.tasks import unfinished
+
+ANNOUNCED_DAYS = 30.0  # a step that is still in progress then was forgotten by its modality
 
 
 def _is_past(connection: Connection, study_key: str, revision: int, states: tuple[StudyState, ...]) -> bool:
@@ -87,6 +89,16 @@ def expire_escrow(database: Database, actor: str, days: float) -> int:
         audit.append(connection, actor, "escrow.expired", "", {"records": count})
     database.shred_journal()
     return count
+
+
+def forget_announcements(database: Database, days: float = ANNOUNCED_DAYS) -> int:
+    """Delete what was announced of studies longer ago than `days` without a word since; returns how many."""
+    before = time.time() - days * 86400.0
+    with database.read() as connection:
+        if not announcements.older(connection, before):
+            return 0
+    with database.write() as connection:
+        return announcements.expire(connection, before)
 
 
 def sweep_segments(database: Database, folder: Path) -> int:

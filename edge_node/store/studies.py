@@ -9,10 +9,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
+from edge_node.domain.announcement import NOTHING_ANNOUNCED, Announced
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import KeyImage, TriageResult, result_from_json, result_to_json
 from edge_node.domain.study import CleanObject, CleanStudy, DeliveryState, KeyClass, StudyState
 from edge_node.domain.worklist import Priority
+from edge_node.store import announcements
 from edge_node.store.database import Database
 from edge_node.store.keyring import Keyring
 from edge_node.store.seal import seal, unseal
@@ -22,22 +24,46 @@ from edge_node.store.tables import delivery, envelope, finding, instance, readin
 
 @dataclass(frozen=True, slots=True)
 class Unsettled:
-    """A study that still receives."""
+    """A study that still receives: what came (modality and number of instances by series), what is announced."""
 
     study_key: str
     revision: int
     modalities: tuple[str, ...]
     opened_at: float
     last_received_at: float
+    series: tuple[tuple[str, int], ...] = ()
+    announced: Announced = NOTHING_ANNOUNCED
 
 
-def unsettled(connection: Connection) -> list[Unsettled]:
-    """All studies in RECEIVING."""
-    rows = connection.execute(select(study).where(study.c.state == StudyState.RECEIVING))
-    return [
-        Unsettled(r.study_key, r.revision, tuple(r.modalities.split(",")), r.opened_at, r.last_received_at)
-        for r in rows
-    ]
+def unsettled(connection: Connection, *, only: str | None = None, with_series: Iterable[str] = ()) -> list[Unsettled]:
+    """All studies in RECEIVING (or the one with the key `only`); `series` is looked up for modalities `with_series`."""
+    receiving = study.c.state == StudyState.RECEIVING
+    condition = receiving if only is None else receiving & (study.c.study_key == only)
+    wanted, found = set(with_series), []
+    for row in connection.execute(select(study).where(condition)).all():
+        modalities = tuple(row.modalities.split(","))
+        found.append(
+            Unsettled(
+                row.study_key,
+                row.revision,
+                modalities,
+                row.opened_at,
+                row.last_received_at,
+                _series(connection, row.study_key) if wanted.intersection(modalities) else (),
+                announcements.announced(connection, row.study_key, row.revision),
+            )
+        )
+    return found
+
+
+def _series(connection: Connection, study_key: str) -> tuple[tuple[str, int], ...]:
+    count = func.count().label("instances")
+    rows = connection.execute(
+        select(instance.c.modality, count)
+        .where(instance.c.study_key == study_key)
+        .group_by(instance.c.series_uid, instance.c.modality)
+    )
+    return tuple((str(modality), int(instances)) for modality, instances in rows)
 
 
 def settle(

@@ -91,8 +91,10 @@ instance = Table(
     Column("kept", Boolean, nullable=False),
     Column("recipe_sha256", String(64), nullable=False),
     Column("received_at", Float, nullable=False),
+    Column("instance_key", String(32), nullable=False, default="", server_default=""),  # as announcements name it
 )
 Index("instance_by_study", instance.c.study_key)
+Index("instance_by_key", instance.c.instance_key)
 Index("instance_by_segment", instance.c.segment)
 
 envelope = Table(
@@ -137,8 +139,65 @@ quarantine = Table(
     Column("received_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False),
     Column("closed_at", Float),
+    Column("instance_key", String(32), nullable=False, default="", server_default=""),
 )
 Index("quarantine_by_digest", quarantine.c.source_digest)
+Index("quarantine_by_key", quarantine.c.instance_key)
+
+announcement = Table(
+    "announcement",
+    metadata,
+    Column("signal_key", String(32), primary_key=True),  # keyed hash of the UID of the step or list
+    Column("study_key", String(16), primary_key=True),  # a step may belong to several studies
+    Column("kind", String(8), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+)
+Index("announcement_by_study", announcement.c.study_key)
+
+announced_instance = Table(
+    "announced_instance",
+    metadata,
+    Column("signal_key", String(32), primary_key=True),
+    Column("instance_key", String(32), primary_key=True),
+)
+
+pull_job = Table(
+    "pull_job",
+    metadata,
+    Column("job", String(16), primary_key=True),
+    Column("what", String(64), nullable=False),
+    Column("again", Boolean, nullable=False),  # also studies that are here already
+    Column("state", String(16), nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float),
+)
+
+pull_item = Table(
+    "pull_item",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("job", String(16), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("request_key", String(64), nullable=False),  # keyed hash: the same request stands in a job once
+    Column("kind", String(16), nullable=False),
+    Column("study_key", String(16), nullable=False),
+    Column("key_id", String(16), nullable=False),
+    Column("sealed", LargeBinary, nullable=False),  # what is asked for; empty once the job has ended
+    Column("state", String(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Column("code", String(64), nullable=False, default=""),
+    Column("message", Text, nullable=False, default=""),
+    Column("instances", Integer, nullable=False, default=0),
+    UniqueConstraint("job", "request_key"),
+)
+Index("pull_item_by_state", pull_item.c.state, pull_item.c.not_before)
+Index("pull_item_by_study", pull_item.c.study_key)
 
 task = Table(
     "task",

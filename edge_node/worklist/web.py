@@ -1,14 +1,15 @@
 """One request to a web server of the hospital and its answer: the only importer of httpx in this room.
 
-No patient data stands in an address: what a request is about stands in its body, and in the address at most a UID of
-our own, a keyed hash.
+No patient data stands in an address of a write-back: what it is about stands in its body, and in the address at most a
+UID of our own, a keyed hash. A search in the hospital's own archive (PS3.18 10.6) can only be asked in the address.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -46,6 +47,26 @@ class Answer:
             return f"{self.status} {HTTPStatus(self.status).phrase.lower()}"
         except ValueError:
             return str(self.status)
+
+
+class Stream:
+    """A large answer: HTTP status, Content-Type, and its body as something to `read` from."""
+
+    def __init__(self, status: int, content_type: str, chunks: Iterator[bytes]) -> None:
+        self.status = status
+        self.content_type = content_type
+        self._chunks = chunks
+        self._left = b""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes, b"" at the end."""
+        while not self._left:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._left = chunk
+        piece, self._left = self._left[:size], self._left[size:]
+        return piece
 
 
 class WebServer:
@@ -129,6 +150,31 @@ class WebServer:
         except ValueError:
             said = None
         return Answer(status, response.headers.get("Location", ""), said)
+
+    @contextmanager
+    def fetch(self, path: str, media_type: str) -> Iterator[Stream]:
+        """A large answer piece by piece. Errors as `ask`; Retry too when the connection breaks while it is read."""
+        headers = {"Accept": media_type, "Accept-Encoding": "identity", "User-Agent": "edge-node"}
+        url = self._base.copy_with(raw_path=f"{self._base.path.rstrip('/')}{path}".encode())
+        try:
+            with httpx.Client(
+                verify=self._tls, trust_env=False, http2=False, follow_redirects=False, timeout=self._timeout
+            ) as client:
+                login = self._credentials.header()
+                for again in (True, False):
+                    with client.stream("GET", url, headers=headers | login) as response:
+                        status = response.status_code
+                        if status == HTTPStatus.UNAUTHORIZED and again:
+                            login = self._credentials.refresh(login)
+                            continue
+                        if status in _BUSY | _LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+                            raise self._unavailable(f"answers {Answer(status, '', None).name}", counts=False)
+                        yield Stream(status, response.headers.get("Content-Type", ""), response.iter_raw())
+                        return
+        except httpx.TimeoutException:
+            raise self._unavailable(f"does not answer within {self._timeout:g} s") from None
+        except (httpx.HTTPError, OSError):
+            raise self._unavailable("does not answer, or breaks off") from None
 
     def _unavailable(self, why: str, *, after: float | None = None, counts: bool = True) -> Retry:
         return Retry(

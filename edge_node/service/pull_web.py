@@ -1,0 +1,117 @@
+"""The same over DICOMweb: QIDO-RS for what is there (PS3.18 10.6), WADO-RS into our own door (PS3.18 10.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from edge_node.config.schema import Config
+from edge_node.domain.errors import Retry
+from edge_node.domain.pull import Kind, Match, Retrieved, Wanted
+from edge_node.domain.status import Status
+from edge_node.receive.multipart import MultipartError, MultipartReader, boundary_of
+from edge_node.service.pull_dimse import MOST_MATCHES, StillWanted
+from edge_node.service.stow_door import Door
+from edge_node.worklist.web import WebServer
+
+CALLING_AE = "PULL"
+PAGE = 200
+JSON = "application/dicom+json"
+OBJECTS = 'multipart/related; type="application/dicom"; transfer-syntax=*'
+STUDY_UID, COUNT, MODALITIES = "0020000D", "00201208", "00080061"
+_SAID = {Kind.STUDY: STUDY_UID, Kind.ACCESSION: "00080050", Kind.DAY: "00080020", Kind.PRIORS: "00100020"}
+_ISSUER = "00100021"
+
+
+class WebArchive:
+    """The server of `[pull_web]`. Safe for several threads. Raises Stop for an address or TLS files of no use."""
+
+    def __init__(self, config: Config) -> None:
+        self._server = WebServer("pull_web", config.pull_web, "pull", config.pull.timeout_s)
+        self._door = Door(config, CALLING_AE)
+
+    def find(self, wanted: Wanted) -> list[Match]:
+        """The studies that fit `wanted`. Raises Retry ``pull.unavailable``, ``pull.query-failed``."""
+        query = {_SAID[wanted.kind]: wanted.value, "includefield": f"{COUNT},{MODALITIES}", "limit": str(PAGE)}
+        if wanted.modality:
+            query["ModalitiesInStudy"] = wanted.modality
+        found: dict[str, Match] = {}
+        seen = 0
+        while seen <= MOST_MATCHES:
+            with self._translated():
+                answer = self._server.ask("GET", "/studies", query={**query, "offset": str(seen)}, media_type=JSON)
+            page = answer.content if isinstance(answer.content, list) else []
+            if not answer.success:
+                raise Retry("pull.query-failed", f"{self._server} answers {answer.name} to a search")
+            new = {m.study_uid: m for item in page if (m := _match(wanted, item)) and m.study_uid not in found}
+            found |= new
+            seen += len(page)
+            if len(page) < PAGE or not new:  # a server that knows no offset says the same again
+                return list(found.values())
+        raise Retry("pull.query-failed", f"{self._server} answers more than {MOST_MATCHES} studies")
+
+    def retrieve(self, match: Match, wanted: StillWanted, breathe: Callable[[], None]) -> Retrieved:
+        """Fetch the study, object by object into the receiver.
+
+        Raises Retry ``pull.unavailable``, ``pull.retrieve-failed``, ``pull.cancelled``.
+        """
+        sent = failed = 0
+        with (
+            self._translated(lambda: sent + failed > 0),
+            self._server.fetch(f"/studies/{match.study_uid}", OBJECTS) as answer,
+        ):
+            if not 200 <= answer.status < 300:
+                raise Retry("pull.retrieve-failed", f"{self._server} answers {answer.status} to a retrieval")
+            try:
+                for part in MultipartReader(answer, boundary_of(answer.content_type)):
+                    if not wanted():
+                        raise Retry("pull.cancelled", "the retrieval was cancelled", counts=False)
+                    breathe()
+                    taken = self._door.take(part.chunks(), "", match.study_uid)
+                    sent, failed = (
+                        sent + (taken.status is Status.SUCCESS),
+                        failed + (taken.status is not Status.SUCCESS),
+                    )
+            except MultipartError:
+                raise Retry("pull.retrieve-failed", f"{self._server} broke off, or sent no multipart answer") from None
+        return Retrieved(sent, failed)
+
+    @contextmanager
+    def _translated(self, begun: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Our codes. What breaks off after it has begun is this study's failure, not an archive that is away."""
+        try:
+            yield
+        except Retry as error:
+            if error.code != "worklist.pull-unavailable":
+                raise
+            if begun():
+                raise Retry("pull.retrieve-failed", error.message, hint=error.hint) from None
+            raise Retry("pull.unavailable", error.message, hint=error.hint, after=error.after, counts=False) from None
+
+
+def _match(wanted: Wanted, item: Any) -> Match | None:
+    if not isinstance(item, dict):
+        return None
+    uid = _first(item, STUDY_UID)
+    if not uid or _first(item, _SAID[wanted.kind]) != wanted.value.strip():
+        return None
+    issuer = _first(item, _ISSUER)
+    if wanted.issuer and issuer and issuer != wanted.issuer:
+        return None
+    modalities = [str(one) for one in _values(item, MODALITIES)]
+    if wanted.modality and modalities and wanted.modality not in modalities:
+        return None
+    count = _first(item, COUNT)
+    return Match(uid, int(count) if count.isdigit() else 0)
+
+
+def _values(item: dict[str, Any], tag: str) -> list[Any]:
+    element = item.get(tag)
+    values = element.get("Value") if isinstance(element, dict) else None
+    return values if isinstance(values, list) else []
+
+
+def _first(item: dict[str, Any], tag: str) -> str:
+    values = _values(item, tag)
+    return str(values[0]).strip() if values and values[0] is not None else ""
