@@ -3,7 +3,8 @@
 Runs in the compute role on clean, pseudonymous objects only.
 """
 
-from edge_node.triage.judge import LoadedModel, Triage
+from edge_node.triage.judge import Triage
+from edge_node.triage.model import LoadedModel
 from edge_node.triage.runner import check_onnxruntime_owner
 
 __all__ = ["LoadedModel", "Triage", "check_onnxruntime_owner"]

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BytesIO
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 
-from edge_node.domain.errors import Quarantine, Stop
-from edge_node.domain.finding import Finding, KeyImage, ModelIdentity, TriageOutcome, TriageResult, Verdict
+from edge_node.domain.errors import Quarantine
+from edge_node.domain.finding import Finding, KeyImage, TriageOutcome, TriageResult, Verdict
 from edge_node.domain.study import CleanStudy
 from edge_node.triage import picture, score
-from edge_node.triage.card import Card, load_card
 from edge_node.triage.decode import stored_values
+from edge_node.triage.model import LoadedModel, ModelFault, speaking_first
 from edge_node.triage.prepare import (
     CannotJudge,
     Floats,
@@ -32,59 +32,41 @@ from edge_node.triage.prepare import (
     to_hu,
 )
 from edge_node.triage.quality import check_head
-from edge_node.triage.rule import Rule, parse
-from edge_node.triage.runner import OutOfTime, Runner, check_onnxruntime_owner, wants_cuda
+from edge_node.triage.runner import Arrays, OutOfTime
 from edge_node.triage.select import Series, SliceHeader, candidates, read_headers
 
 MAX_LOST: Final = 0.2  # so many slices of a series may be undecodable; more and it cannot be judged
-_SLABS_PER_RUN: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A verified package, ready to run: identity and provider are what `status` and `doctor` show."""
-
-    identity: ModelIdentity
-    provider: str
-    card: Card
-    rule: Rule
-    runner: Runner
-
-    @property
-    def label(self) -> str:
-        """One line for people: what it is and where it runs."""
-        return f"{self.identity.name} {self.identity.version} ({self.identity.variant} on {self.provider})"
 
 
 class Triage:
-    """All models of this node; lives in the compute process. Not thread-safe: one study at a time."""
+    """The models in force for the studies that begin now; lives in the compute process. Thread-safe."""
 
     def __init__(
-        self, models_dir: Path, *, provider: str, require_gpu: bool, threads: int, time_limit_s: float
+        self,
+        models: Sequence[LoadedModel],
+        *,
+        time_limit_s: float,
+        threads: int = 0,
+        absent: Sequence[str] = (),
+        on_fault: Callable[[LoadedModel], None] | None = None,
     ) -> None:
-        """Load every package below `models_dir` and verify hashes, signature and golden vectors.
-
-        `provider` is auto, cpu or cuda; `threads` 0 lets onnxruntime choose; `time_limit_s` counts per study.
-        Raises `Stop`: ``triage.model-invalid``, ``triage.no-models``, ``triage.no-gpu``, ``triage.onnxruntime-owner``.
-        """
-        check_onnxruntime_owner()
-        folders = sorted(card.parent for card in models_dir.glob("*/card.toml"))
-        if not folders:
-            raise Stop("triage.no-models", "no model package found", hint="set [triage] models_dir, or enabled = false")
-        cuda = wants_cuda(provider, require_gpu)
+        """`time_limit_s` counts per study; `threads` 0 decodes on up to four cores; `absent` are models that should
+        run and cannot, each with its reason; `on_fault` is told of a model that must not run on."""
+        self.models = speaking_first(models)
+        self.absent = tuple(absent)
         self._time_limit_s = time_limit_s
         self._workers = threads or min(4, os.cpu_count() or 1)
-        self.models: tuple[LoadedModel, ...] = tuple(
-            _load(folder, cuda=cuda, require_gpu=require_gpu, threads=threads) for folder in folders
-        )
+        self._on_fault = on_fault
 
-    def judge(self, study: CleanStudy) -> TriageResult:
-        """Judge one study with every model whose selection rule fits one of its series.
+    def judge(self, study: CleanStudy, urgency: float = 100.0) -> TriageResult:
+        """Judge one study with every model whose selection rule fits one of its series; the smaller `urgency`, the
+        sooner its turn at every model.
 
         A study that does not fit is NOT_APPLICABLE, one that takes too long SKIPPED, one whose input is not fit to be
-        judged a Finding CANNOT_JUDGE. Raises `Retry` or `Stop` only when the device or the model fails.
+        judged a Finding CANNOT_JUDGE. Raises `Retry` or `Stop` only when the device fails.
         """
         deadline = time.monotonic() + self._time_limit_s
+        unavailable = list(self.absent)
         headers, unreadable = read_headers(study.objects)
         if not headers:
             if unreadable:
@@ -92,37 +74,66 @@ class Triage:
             return TriageResult(TriageOutcome.NOT_APPLICABLE, "triage.no-ct: no model is made for these objects")
         notes = (f"select.unreadable: {unreadable} CT images cannot be parsed",) if unreadable else ()
         findings: list[tuple[Finding, KeyImage | None]] = []
-        try:
-            for model in self.models:
-                judged = self._judge_with(model, headers, notes, deadline)
-                if judged is not None:
-                    findings.append(judged)
-        except OutOfTime:
-            return TriageResult(TriageOutcome.SKIPPED, f"triage.time-limit: not judged within {self._time_limit_s:g} s")
-        if not findings:
-            return TriageResult(
-                TriageOutcome.NOT_APPLICABLE, "triage.no-series: no series fits the selection rule of a model"
+        late = 0
+        for model in self.models:
+            if model.broken():
+                unavailable.append(f"{model.label}: {model.fault}")
+                continue
+            try:
+                findings.extend(self._judge_with(model, headers, notes, deadline, urgency))
+            except OutOfTime:
+                late += 1
+                unavailable.append(f"{model.label}: triage.time-limit")
+            if model.broken() and self._on_fault is not None:
+                self._on_fault(model)
+        if findings:
+            result = TriageResult(
+                TriageOutcome.FINDING, findings=tuple(f for f, _ in findings), unavailable=tuple(unavailable)
             )
-        result = TriageResult(TriageOutcome.FINDING, findings=tuple(f for f, _ in findings))
-        pictures = {id(f): image for f, image in findings}
-        return replace(result, key_image=pictures[id(result.top)])
+            pictures = {id(f): image for f, image in findings}
+            return replace(result, key_image=pictures[id(result.top)])
+        outcome = TriageOutcome.SKIPPED
+        if late:
+            reason = f"triage.time-limit: not judged within {self._time_limit_s:g} s"
+        elif unavailable:
+            reason = "triage.no-model-runs: a model that might have judged it is out of service"
+        elif not self.models:
+            reason = "triage.no-model-runs: no model is in shadow, information or live"
+        else:
+            outcome = TriageOutcome.NOT_APPLICABLE
+            reason = "triage.no-series: no series fits the selection rule of a model"
+        return TriageResult(outcome, reason, unavailable=tuple(unavailable))
 
     def _judge_with(
-        self, model: LoadedModel, headers: list[SliceHeader], notes: tuple[str, ...], deadline: float
-    ) -> tuple[Finding, KeyImage | None] | None:
+        self,
+        model: LoadedModel,
+        headers: list[SliceHeader],
+        notes: tuple[str, ...],
+        deadline: float,
+        urgency: float,
+    ) -> list[tuple[Finding, KeyImage | None]]:
         """The first series that can be judged, in order of preference; else why the preferred one cannot."""
         refused: tuple[Finding, None] | None = None
         for series in candidates(headers, model.rule):
             started = time.monotonic()
             try:
-                return self._judge_series(model, series, notes, started, deadline)
+                return list(self._judge_series(model, series, notes, started, deadline, urgency))
             except CannotJudge as error:
                 refused = refused or (_refusal(model, series, error, notes, time.monotonic() - started), None)
-        return refused
+                if isinstance(error, ModelFault):
+                    refused = (_refusal(model, series, error, notes, time.monotonic() - started), None)
+                    break
+        return [refused] if refused else []
 
     def _judge_series(
-        self, model: LoadedModel, series: Series, notes: tuple[str, ...], started: float, deadline: float
-    ) -> tuple[Finding, KeyImage]:
+        self,
+        model: LoadedModel,
+        series: Series,
+        notes: tuple[str, ...],
+        started: float,
+        deadline: float,
+        urgency: float,
+    ) -> list[tuple[Finding, KeyImage | None]]:
         placed = {h.item.sop_uid: h for h in series.slices if h.geometry is not None and h.rescale is not None}
         if len(placed) < (1 - MAX_LOST) * len(series.slices):
             raise CannotJudge("geometry.missing", "the slices do not say where they lie, or are not in HU")
@@ -145,11 +156,13 @@ class Triage:
         made = assemble(stack, volume, model.card.spec)
         head = check_head(made.hu, made.spec.pixel_mm, slab_thickness(stack, made.members))
         quality.extend(head.warnings)
-        logits = self._logits(model, made, deadline)
-        mask = score.cell_mask(head.cavity, model.card.file.output.cells)
+        name = model.card.first.output
+        tensor: Arrays = {model.card.slabs_input.name: made.tensor()}
+        logits = model.run(tensor, deadline, urgency)[name].astype(np.float32)[:, 0]
+        mask = score.cell_mask(head.cavity, logits.shape[-1])
         if not (mask.sum((1, 2)) >= score.MIN_CELLS).any():
             raise CannotJudge("quality.not-a-head", "no slice shows enough of a cranial cavity")
-        return _finding(model, series, stack, stored, made, logits, mask, tuple(quality), started)
+        return [_finding(model, series, stack, stored, made, logits, mask, tuple(quality), started)]
 
     def _decode(self, stack: Stack, placed: dict[str, SliceHeader], deadline: float) -> tuple[Shorts, tuple[bool, ...]]:
         """Stored slices in HU, int16 (slices, rows, columns) in stack order, and which of them could be decoded."""
@@ -172,22 +185,6 @@ class Triage:
         with ThreadPoolExecutor(self._workers, "decode") as pool:
             return volume, tuple(pool.map(one, range(len(stack.slices))))
 
-    def _logits(self, model: LoadedModel, made: Prepared, deadline: float) -> Floats:
-        tensor = made.tensor()
-        parts = [
-            model.runner.run(tensor[i : i + _SLABS_PER_RUN], deadline - time.monotonic())
-            for i in range(0, len(tensor), _SLABS_PER_RUN)
-        ]
-        return np.concatenate(parts)
-
-
-def _load(folder: Path, *, cuda: bool, require_gpu: bool, threads: int) -> LoadedModel:
-    card = load_card(folder)
-    runner = Runner(card, cuda=cuda, require_gpu=require_gpu, threads=threads)
-    variant = card.file.variants[runner.variant]
-    identity = ModelIdentity(card.file.name, card.file.version, variant.sha256, runner.variant, card.file.label)
-    return LoadedModel(identity, runner.provider, card, parse(card.file.selection.rule), runner)
-
 
 def _finding(
     model: LoadedModel,
@@ -201,10 +198,10 @@ def _finding(
     started: float,
 ) -> tuple[Finding, KeyImage]:
     """Score, place and picture of a judged series."""
-    variant = model.card.file.variants[model.runner.variant]
+    point = model.card.point(model.variant, model.card.first)
     scores = score.slab_scores(logits, mask)
-    p = score.probability(score.study_logit(scores), variant.calibration.slope, variant.calibration.offset)
-    flagged = p >= variant.threshold
+    p = score.probability(score.study_logit(scores), point.slope, point.offset)
+    flagged = p >= point.threshold
     slab = int(scores.argmax())
     index = made.members[slab][len(made.members[slab]) // 2]
     key = stack.slices[index]
@@ -213,11 +210,11 @@ def _finding(
     finding = Finding(
         verdict=Verdict.FLAGGED if flagged else Verdict.NOT_FLAGGED,
         model=model.identity,
-        provider=model.runner.provider,
-        code=model.card.code,
+        provider=model.provider,
+        code=model.card.code(model.card.first),
         probability=p,
-        threshold=variant.threshold,
-        category=model.card.file.finding.category,
+        threshold=point.threshold,
+        category=model.card.first.category,
         series_uid=series.uid,
         key_sop_uid=key.sop_uid,
         key_frame=1,
@@ -229,7 +226,7 @@ def _finding(
     image = picture.draw(
         stored[index],
         finding,
-        model.card.file.finding.short,
+        model.card.first.short,
         heat,
         picture.edge_letters(key.along_row, key.along_column),
         key.spacing[0] / key.spacing[1],
@@ -269,15 +266,15 @@ def _stored_heat(logits: Floats, hot: NDArray[np.bool_], stack: Stack, index: in
 
 
 def _refusal(model: LoadedModel, series: Series, error: CannotJudge, notes: tuple[str, ...], seconds: float) -> Finding:
-    variant = model.card.file.variants[model.runner.variant]
+    point = model.card.point(model.variant, model.card.first)
     return Finding(
         verdict=Verdict.CANNOT_JUDGE,
         model=model.identity,
-        provider=model.runner.provider,
-        code=model.card.code,
+        provider=model.provider,
+        code=model.card.code(model.card.first),
         probability=0.0,
-        threshold=variant.threshold,
-        category=model.card.file.finding.category,
+        threshold=point.threshold,
+        category=model.card.first.category,
         series_uid=series.uid,
         key_sop_uid=series.slices[len(series.slices) // 2].item.sop_uid,
         key_frame=1,
