@@ -82,6 +82,8 @@ class Card:
         kinds = {self.output(one.output).kind for one in self.file.findings}
         if len(made) != 1 or made[0] == "attributes":
             return f"inputs of {' and '.join(made)}: this node runs models with one input, slabs or patches"
+        if made[0] == "slabs" and len(self.file.findings) > 1:
+            return "several findings of one logit-map: this node runs slabs with one finding"
         runs = {"slabs": {"logit-map"}, "patches": {"class-volume"}}[made[0]]
         return (
             "" if kinds <= runs else f"outputs {', '.join(sorted(kinds - runs))} of {made[0]} are not run by this node"

@@ -174,13 +174,12 @@ class OutputTable(_Table):
 
 
 class PointTable(_Table):
-    """The operating point of one finding: Platt calibration of its score, then the threshold; `sites` has other
-    thresholds by the site's name (`triage.site`)."""
+    """The operating point of one finding: Platt calibration of its score (on the logit scale), then the threshold;
+    `sites` has other thresholds by the site's name (`triage.site`)."""
 
     threshold: Share
     slope: Annotated[float, Field(gt=0)] = 1.0
     offset: float = 0.0
-    calibrated: Literal["logit", "probability"] = "logit"  # what slope and offset apply to; probability: taken as it is
     sites: dict[str, Share] = {}
 
 

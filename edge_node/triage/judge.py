@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Final
 
@@ -18,8 +18,10 @@ from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import Finding, KeyImage, TriageOutcome, TriageResult, Verdict
 from edge_node.domain.study import CleanStudy
 from edge_node.triage import picture, score
+from edge_node.triage.card_tables import FindingTable
 from edge_node.triage.decode import stored_values
 from edge_node.triage.model import LoadedModel, ModelFault, speaking_first
+from edge_node.triage.places import Grid, stored_box, stored_heat
 from edge_node.triage.prepare import (
     CannotJudge,
     Floats,
@@ -34,6 +36,7 @@ from edge_node.triage.prepare import (
 from edge_node.triage.quality import check_head
 from edge_node.triage.runner import Arrays, OutOfTime
 from edge_node.triage.select import Series, SliceHeader, candidates, read_headers
+from edge_node.triage.volume import Resampled, class_maps, resample, volume_score
 
 MAX_LOST: Final = 0.2  # so many slices of a series may be undecodable; more and it cannot be judged
 
@@ -153,13 +156,23 @@ class Triage:
             )
         quality.extend(stack.warnings)
         volume = stack.plane.canonical(stored)
+        if (patches := model.card.slabs_input.patches) is not None:
+            whole = resample(stack, volume, patches, len(model.card.file.findings) + 1)
+            maps = class_maps(model, whole, deadline, urgency)
+            return [
+                _of_volume(model, finding, maps[finding.short], series, stack, stored, whole, tuple(quality), started)
+                for finding in model.card.file.findings
+            ]
         made = assemble(stack, volume, model.card.spec)
-        head = check_head(made.hu, made.spec.pixel_mm, slab_thickness(stack, made.members))
-        quality.extend(head.warnings)
+        slabs = model.card.slabs_input.slabs
+        head = None
+        if slabs is not None and slabs.check == "head":
+            head = check_head(made.hu, made.spec.pixel_mm, slab_thickness(stack, made.members))
+            quality.extend(head.warnings)
         name = model.card.first.output
         tensor: Arrays = {model.card.slabs_input.name: made.tensor()}
         logits = model.run(tensor, deadline, urgency)[name].astype(np.float32)[:, 0]
-        mask = score.cell_mask(head.cavity, logits.shape[-1])
+        mask = np.ones(logits.shape, np.bool_) if head is None else score.cell_mask(head.cavity, logits.shape[-1])
         if not (mask.sum((1, 2)) >= score.MIN_CELLS).any():
             raise CannotJudge("quality.not-a-head", "no slice shows enough of a cranial cavity")
         return [_finding(model, series, stack, stored, made, logits, mask, tuple(quality), started)]
@@ -204,17 +217,68 @@ def _finding(
     flagged = p >= point.threshold
     slab = int(scores.argmax())
     index = made.members[slab][len(made.members[slab]) // 2]
-    key = stack.slices[index]
     hot = score.region(logits[slab], mask[slab])
-    box = _stored_box(hot, stack, index, made) if flagged else None
+    half, cell_mm = made.spec.size * made.spec.pixel_mm / 2, made.spec.size * made.spec.pixel_mm / len(hot)
+    grid = Grid((made.centre[0] - half, made.centre[1] - half), (cell_mm, cell_mm))
+    cells = np.where(hot, 1 / (1 + np.exp(-np.clip(logits[slab], -30, 30))), 0).astype(np.float32)
+    told = _Told(model, model.card.first, p, flagged, index, hot, cells, grid)
+    return _told(told, series, stack, stored, quality, started)
+
+
+def _of_volume(
+    model: LoadedModel,
+    finding: FindingTable,
+    map_: Floats,
+    series: Series,
+    stack: Stack,
+    stored: Shorts,
+    whole: Resampled,
+    quality: tuple[str, ...],
+    started: float,
+) -> tuple[Finding, KeyImage]:
+    """Score, place and picture of one finding of a volume."""
+    point = model.card.point(model.variant, finding)
+    raw = min(max(volume_score(map_, model.card.output(finding.output).top_voxels), 1e-6), 1 - 1e-6)
+    p = score.probability(float(np.log(raw / (1 - raw))), point.slope, point.offset)
+    flagged = p >= point.threshold
+    layer = int(map_.max((1, 2)).argmax())
+    logits = np.log(np.clip(map_[layer], 1e-6, 1 - 1e-6) / (1 - np.clip(map_[layer], 1e-6, 1 - 1e-6)))
+    hot = score.region(logits.astype(np.float32), np.ones(logits.shape, np.bool_))
+    cells = np.where(hot, map_[layer], 0).astype(np.float32)
+    told = _Told(model, finding, p, flagged, whole.slice_of(stack, layer), hot, cells, whole.grid)
+    return _told(told, series, stack, stored, quality, started)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Told:
+    """What a model says: the finding, its probability, the slice and the cells where."""
+
+    model: LoadedModel
+    finding: FindingTable
+    probability: float
+    flagged: bool
+    index: int
+    hot: NDArray[np.bool_]
+    cells: Floats
+    grid: Grid
+
+
+def _told(
+    said: _Told, series: Series, stack: Stack, stored: Shorts, quality: tuple[str, ...], started: float
+) -> tuple[Finding, KeyImage]:
+    model, index = said.model, said.index
+    key = stack.slices[index]
+    flagged = said.flagged
+    marked = flagged and bool(model.card.file.picture.mask)
+    box = stored_box(said.hot, stack, index, said.grid) if marked else None
     finding = Finding(
         verdict=Verdict.FLAGGED if flagged else Verdict.NOT_FLAGGED,
         model=model.identity,
         provider=model.provider,
-        code=model.card.code(model.card.first),
-        probability=p,
-        threshold=point.threshold,
-        category=model.card.first.category,
+        code=model.card.code(said.finding),
+        probability=said.probability,
+        threshold=model.card.point(model.variant, said.finding).threshold,
+        category=said.finding.category,
         series_uid=series.uid,
         key_sop_uid=key.sop_uid,
         key_frame=1,
@@ -222,47 +286,16 @@ def _finding(
         seconds=time.monotonic() - started,
         quality=quality,
     )
-    heat = _stored_heat(np.where(mask[slab], logits[slab], score.NOTHING), hot, stack, index, made) if flagged else None
+    heat = stored_heat(said.cells, stack, index, said.grid) if marked else None
     image = picture.draw(
         stored[index],
         finding,
-        model.card.first.short,
+        said.finding.short,
         heat,
         picture.edge_letters(key.along_row, key.along_column),
         key.spacing[0] / key.spacing[1],
     )
     return finding, image
-
-
-def _stored_box(hot: NDArray[np.bool_], stack: Stack, index: int, made: Prepared) -> tuple[int, int, int, int]:
-    """Bounding box of hot cells in stored pixels of slice `index`: top, left, bottom, right (exclusive)."""
-    cell_mm = made.spec.size * made.spec.pixel_mm / len(hot)
-    half = made.spec.size * made.spec.pixel_mm / 2
-    plane, (y0, x0) = stack.plane, stack.origins[index]
-    rows, columns = np.flatnonzero(hot.any(1)), np.flatnonzero(hot.any(0))
-
-    def pixel(cell: float, centre: float, origin: float, step: float, count: int) -> int:
-        return int(np.clip(round((centre - half + cell * cell_mm - origin) / step), 0, count))
-
-    return plane.stored_box(
-        (
-            pixel(rows[0], made.centre[0], y0, plane.dy, plane.rows),
-            pixel(columns[0], made.centre[1], x0, plane.dx, plane.columns),
-            pixel(rows[-1] + 1, made.centre[0], y0, plane.dy, plane.rows),
-            pixel(columns[-1] + 1, made.centre[1], x0, plane.dx, plane.columns),
-        )
-    )
-
-
-def _stored_heat(logits: Floats, hot: NDArray[np.bool_], stack: Stack, index: int, made: Prepared) -> Floats:
-    """Probability of the hot cells as a smooth map on the stored matrix, 0..1."""
-    cell_mm = made.spec.size * made.spec.pixel_mm / len(hot)
-    half = made.spec.size * made.spec.pixel_mm / 2
-    plane, (y0, x0) = stack.plane, stack.origins[index]
-    cells = np.where(hot, 1 / (1 + np.exp(-np.clip(logits, -30, 30))), 0).astype(np.float32)
-    wy = picture.linear_weights(plane.rows, plane.dy, y0, len(hot), cell_mm, made.centre[0] - half)
-    wx = picture.linear_weights(plane.columns, plane.dx, x0, len(hot), cell_mm, made.centre[1] - half)
-    return plane.stored(picture.smooth_heat(cells, wy, wx))
 
 
 def _refusal(model: LoadedModel, series: Series, error: CannotJudge, notes: tuple[str, ...], seconds: float) -> Finding:
