@@ -54,7 +54,8 @@ def make_golden(package: Path, inputs: Path | None) -> dict[str, str]:
         files = [*variants.values(), golden, *(str(one["file"]) for one in plain.get("documents", []))]
         hashes = {file: hashlib.sha256((package / file).read_bytes()).hexdigest() for file in files}
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _refused(f"{path} does not say enough ({type(error).__name__})") from error
+        what = f"no {error.args[0]}" if isinstance(error, KeyError) else type(error).__name__
+        raise _refused(f"{path} does not say enough ({what})") from error
     for file, digest in hashes.items():
         text, count = re.subn(rf'(file = "{re.escape(file)}"\s*(?:\n|,)\s*sha256 = ")[^"]*"', rf'\g<1>{digest}"', text)
         if not count:

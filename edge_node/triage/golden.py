@@ -23,13 +23,13 @@ def golden_arrays(card: Mapping[str, Any], models: Mapping[str, bytes], inputs: 
             arrays = {name: held[name] for name in held.files if name.startswith("input.")}
     fed: Arrays = {}
     for one in card["inputs"]:
-        name = f"input.{one['name']}"
+        name, dtype = f"input.{one['name']}", one.get("dtype", "float32")
         if name not in arrays:
             shape = [axis if isinstance(axis, int) else _ITEMS for axis in one["shape"]]
             arrays[name] = np.random.default_rng(1).integers(0, 256, shape).astype(np.uint8)
         array = arrays[name]
-        scaled = array.dtype == np.uint8 and one["dtype"].startswith("float")
-        fed[one["name"]] = (array.astype(np.float32) / np.float32(255) if scaled else array).astype(one["dtype"])
+        scaled = array.dtype == np.uint8 and dtype.startswith("float")
+        fed[one["name"]] = (array.astype(np.float32) / np.float32(255) if scaled else array).astype(dtype)
     for variant, model in models.items():
         session = Runtime().open(model, (CPU,), Device("cpu"))
         for output, value in session.run(fed, _SECONDS).items():

@@ -11,7 +11,7 @@ from typing import Final, cast
 import numpy as np
 import structlog
 
-from edge_node.domain.errors import Stop
+from edge_node.domain.errors import Retry, Stop
 from edge_node.domain.finding import ModelIdentity
 from edge_node.domain.model import SHIPPED, UNSIGNED, Stage
 from edge_node.triage.card import Card, load_card
@@ -162,6 +162,8 @@ class LoadedModel:
             try:
                 return self.process.run(batch, deadline - time.monotonic(), urgency)
             except WorkerDied as error:
+                if self.process.closed:  # by us: the role stops, or another study found the fault
+                    raise Retry("triage.inference-failed", "the worker was ended while the study was judged") from None
                 if last:
                     raise self._fault("model.crashed", f"its worker died twice on one study: {error}") from error
             except DeviceLost as error:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -95,6 +96,7 @@ def _bytes(array: NDArray[np.generic]) -> memoryview:
 
 def _serve(pipe: socket.socket, make: Make, arguments: tuple[Any, ...]) -> None:
     """The worker's main: build and prove the model once, then answer until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the role, which then ends this process
     with contextlib.suppress(OSError):  # if memory runs out, this process goes, not the role
         Path("/proc/self/oom_score_adj").write_text("500")
     _, handles, _, _ = socket.recv_fds(pipe, 16, 2)
@@ -140,7 +142,7 @@ class ModelProcess:
         self._process: BaseProcess | None = None
         self._pipe: socket.socket | None = None
         self.started: Started | None = None
-        self._closed = False
+        self.closed = False
         self.restarts = -1
         self.users = 0  # studies that have begun with it; counted by whoever hands it out
 
@@ -156,7 +158,7 @@ class ModelProcess:
             return self._start()
 
     def _start(self) -> Started:
-        if self._closed:
+        if self.closed:
             raise WorkerDied("it is out of service")
         if self._pipe is not None and self.started is not None:
             return self.started
@@ -199,7 +201,7 @@ class ModelProcess:
 
     def close(self) -> None:
         """End the worker for good; may be called again, also while another thread waits for an answer."""
-        self._closed = True
+        self.closed = True
         self._end()
         with self._turns.take(0.0, 0.0):
             self._end()

@@ -162,6 +162,14 @@ def test_a_package_that_changes_while_it_runs_is_found_out_at_the_next_start(pac
     assert "sha256 differs" in caught.value.text
 
 
+def test_a_role_that_stops_in_the_middle_of_a_study_blames_no_model(package):
+    with model_that(package, engines.hangs) as model:
+        threading.Timer(0.5, model.process.close).start()
+        with pytest.raises(Retry):
+            model.run(slabs(1), soon(), 100)
+        assert not model.fault
+
+
 def test_an_unsigned_package_runs_only_where_the_site_says_so_and_every_result_says_it(package):
     card = package / "card.toml"
     card.write_text(card.read_text() + "\n# changed by the site\n")
