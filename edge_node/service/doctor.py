@@ -136,7 +136,7 @@ def _pixels(config: Config) -> Check:
 
 
 def _runtime(_config: Config) -> Check:
-    from edge_node.triage import check_onnxruntime_owner
+    from edge_node.triage.runner import check_onnxruntime_owner
 
     check_onnxruntime_owner()
     return Check("onnxruntime", "ok", "owned by one distribution")

@@ -14,8 +14,9 @@ from edge_node.service.models import device_of, source_of, take_in_packaged, ter
 from edge_node.service.node import Node
 from edge_node.service.process import harden
 from edge_node.store.models import Models, Registered
-from edge_node.triage import LoadedModel, Triage, check_onnxruntime_owner
-from edge_node.triage.model import load_model
+from edge_node.triage.judge import Triage
+from edge_node.triage.model import LoadedModel, load_model
+from edge_node.triage.runner import check_onnxruntime_owner
 
 log = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from pydicom.data import get_testdata_file
 
 from edge_node.demo.phantom import KINDS, HeadPhantom, head_phantom
 from edge_node.domain.finding import TriageOutcome, Verdict, result_from_json, result_to_json
-from edge_node.triage import Triage
+from edge_node.triage.judge import Triage
 from tests.unit.triage.studies import clean_study, ct_slice, ct_slices, loaded
 
 

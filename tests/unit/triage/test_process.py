@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from edge_node.demo.phantom import head_phantom
 from edge_node.domain.errors import Retry, Stop
 from edge_node.domain.finding import TriageOutcome, Verdict
 from edge_node.domain.model import Stage
-from edge_node.triage import Triage
+from edge_node.triage.judge import Triage
 from edge_node.triage.model import ModelFault, Source, Terms, load_model, make_engine
 from edge_node.triage.runner import CPU, CUDA
 from edge_node.triage.turns import Turns
@@ -240,3 +242,12 @@ def test_an_urgent_study_passes_a_long_one_at_the_next_batch(package):
         done.append("urgent")
         thread.join()
     assert done == ["urgent", "routine"]
+
+
+def test_a_worker_loads_nothing_that_reads_dicom():
+    """It starts in a fraction of the time, and somebody else's model has less around it."""
+    code = (
+        "import sys, edge_node.triage.process, edge_node.triage.model\n"
+        "print([m for m in ('pydicom', 'PIL', 'sqlalchemy') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

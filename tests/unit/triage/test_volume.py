@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from edge_node.domain.finding import Verdict
 from edge_node.service.packages import make_golden, skeleton
-from edge_node.triage import Triage
 from edge_node.triage.card import load_card
 from edge_node.triage.card_tables import PatchesTable, WindowTable
+from edge_node.triage.judge import Triage
 from edge_node.triage.prepare import SliceGeometry, order
 from edge_node.triage.volume import blend_weights, resample, starts, volume_score
 from tests.unit.triage.studies import clean_study, ct_slice, loaded
