@@ -18,6 +18,7 @@ from edge_node.cli import (
     docs,
     ingest,
     key,
+    model,
     node,
     peers,
     pull,
@@ -45,6 +46,7 @@ app.add_typer(consent.app, name="consent")
 app.add_typer(audit.app, name="audit")
 app.add_typer(key.app, name="key")
 app.add_typer(pull.app, name="pull")
+app.add_typer(model.app, name="model")
 node.register(app)
 peers.register(app)
 ingest.register(app)

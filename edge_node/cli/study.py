@@ -13,6 +13,7 @@ from edge_node.cli.console import emit, fail, print_data, say, table
 from edge_node.cli.context import Invocation
 from edge_node.cli.node import clock
 from edge_node.domain.errors import Quarantine
+from edge_node.domain.model import Stage
 from edge_node.domain.status import ExitCode
 from edge_node.domain.study import Role, TaskState
 from edge_node.service.node import ledger_path
@@ -31,8 +32,11 @@ def verdict_of(row: dict[str, Any]) -> Text:
         return Text("")
     if result["outcome"] != "FINDING":
         return Text(f"{result['outcome'].lower()} ({result['reason']})", "dim")
-    best = max(result["findings"], key=lambda f: (f["verdict"] == "FLAGGED", f["probability"]))
+    told = [f for f in result["findings"] if f["model"].get("stage") != Stage.SHADOW]
+    best = max(told or result["findings"], key=lambda f: (f["verdict"] == "FLAGGED", f["probability"]))
     words = best["verdict"].replace("_", " ").lower()
+    if not told:  # nobody else is told of it
+        return Text(f"{words} {best['probability']:.2f} (shadow)", "dim")
     return Text(f"{words} {best['probability']:.2f}", "bold red" if best["verdict"] == "FLAGGED" else "")
 
 

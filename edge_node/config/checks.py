@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_node.config.addresses import address_fault, is_loopback
+from edge_node.config.certificates import public_key_id
 from edge_node.config.destinations import WebPeer
 from edge_node.config.rules import rule_faults
 from edge_node.config.schema import SHIPPED_RECIPES, Config
@@ -32,6 +33,7 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     yield from _stow(config, environ)
     yield from _settle(config)
     yield from _folders(config)
+    yield from _models(config)
     yield from _escrow(config)
     yield from _rules(config)
     yield from _worklist(config)
@@ -142,6 +144,17 @@ def _folders(config: Config) -> Iterator[Contradiction]:
             yield Contradiction(("inbox.folder", "node.data_dir"), "must not lie in node.data_dir, nor around it")
     if config.triage.models_dir is not None and (reason := _folder_problem(config.triage.models_dir)):
         yield Contradiction(("triage.models_dir",), reason)
+
+
+def _models(config: Config) -> Iterator[Contradiction]:
+    options = config.triage
+    for number, key in enumerate(options.trusted_keys):
+        try:
+            public_key_id(key)
+        except ValueError as error:
+            yield Contradiction(("triage.trusted_keys",), f"element {number + 1} {error}")
+    if options.require_gpu and options.provider == "cpu":
+        yield Contradiction(("triage.require_gpu", "triage.provider"), "cannot be had with provider = 'cpu'")
 
 
 def _escrow(config: Config) -> Iterator[Contradiction]:

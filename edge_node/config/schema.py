@@ -13,6 +13,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field, field_validator
 
 from edge_node.config.destinations import Fhir, Hl7, UpsRs, WebPeer
+from edge_node.config.models import Triage
 from edge_node.config.retrieval import Pull, PullWeb
 from edge_node.config.section import AeTitle, Port, Section
 
@@ -276,21 +277,6 @@ class Deid(Section):
     deface: bool = Field(
         default=False, description="Remove faces from head CT, and withhold head series that no method applies to."
     )
-
-
-class Triage(Section):
-    """Models."""
-
-    enabled: bool = Field(
-        default=True, description="Run the models; when off, every study is skipped with that reason."
-    )
-    models_dir: Path | None = Field(default=None, description="Folder of model packages; default: the shipped models.")
-    provider: Literal["auto", "cpu", "cuda"] = Field(
-        default="auto", description="auto: CUDA if a GPU really answers, else CPU."
-    )
-    require_gpu: bool = Field(default=False, description="Stop instead of falling back to the CPU.")
-    threads: int = Field(default=0, ge=0, description="Inference threads; 0: let onnxruntime choose.")
-    time_limit_s: float = Field(default=120, gt=0, description="A study that takes longer to judge is skipped.")
 
 
 class Worklist(Section):

@@ -128,6 +128,9 @@ quiet_by_modality = {{ CT = {QUIET_S}, CR = {QUIET_S} }}
 [storage]
 reserve_mb = 256
 
+[triage]
+packaged_stage = "live"
+
 [worklist]
 mode = "live"
 calling_ae_title = "{NODE_AE}"

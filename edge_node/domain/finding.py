@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
+
+from edge_node.domain.model import Stage
 
 ADVISORY = "ADVISORY ONLY - NOT FOR DIAGNOSTIC USE. A radiologist must read this study."
 
@@ -37,13 +39,17 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """Which model spoke: card name and version, sha256 (hex) of the ONNX file that ran, its variant, its label."""
+    """Which model spoke: card name and version, sha256 (hex) of the ONNX file that ran, its variant, its label; how far
+    it may speak (`Stage`), the address of its package, and whose word that package has."""
 
     name: str
     version: str
     sha256: str
     variant: str
     label: str  # e.g. "reference model, synthetic training data, not for clinical use"
+    stage: str = Stage.LIVE
+    package: str = ""
+    trust: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +95,35 @@ class TriageResult:
     reason: str = ""
     findings: tuple[Finding, ...] = ()
     key_image: KeyImage | None = None
+    unavailable: tuple[str, ...] = ()  # models that should have judged and could not, each with its reason
 
     @property
     def top(self) -> Finding | None:
-        """The finding that decides: flagged first, then the most urgent category, then the highest probability."""
-        order = sorted(self.findings, key=lambda f: (f.verdict is not Verdict.FLAGGED, f.category, -f.probability))
-        return order[0] if order else None
+        """The first finding: those that are told before those in shadow, flagged first, then the most urgent category,
+        then the highest probability."""
+        return min(self.findings, key=_rank, default=None)
+
+    @property
+    def deciding(self) -> Finding | None:
+        """The finding that may change the reading order: the first one of a live model."""
+        return min((f for f in self.findings if f.model.stage == Stage.LIVE), key=_rank, default=None)
+
+    def told(self) -> TriageResult:
+        """What the hospital is told: without the findings of models in shadow."""
+        spoken = tuple(f for f in self.findings if f.model.stage != Stage.SHADOW)
+        if len(spoken) == len(self.findings):
+            return self
+        if not spoken:
+            return TriageResult(
+                TriageOutcome.SKIPPED,
+                "triage.shadow: only models in shadow judged it, of which nobody is told",
+                unavailable=self.unavailable,
+            )
+        return replace(self, findings=spoken)
+
+
+def _rank(f: Finding) -> tuple[bool, bool, int, float]:
+    return f.model.stage == Stage.SHADOW, f.verdict is not Verdict.FLAGGED, f.category, -f.probability
 
 
 def result_to_json(result: TriageResult) -> str:
@@ -103,6 +132,7 @@ def result_to_json(result: TriageResult) -> str:
         "outcome": str(result.outcome),
         "reason": result.reason,
         "findings": [asdict(f) for f in result.findings],
+        "unavailable": list(result.unavailable),
     }
     return json.dumps(plain, sort_keys=True)
 
@@ -123,4 +153,5 @@ def result_from_json(text: str, key_image: KeyImage | None = None) -> TriageResu
         )
         for f in plain["findings"]
     )
-    return TriageResult(TriageOutcome(plain["outcome"]), plain["reason"], findings, key_image)
+    unavailable = tuple(plain.get("unavailable", ()))
+    return TriageResult(TriageOutcome(plain["outcome"]), plain["reason"], findings, key_image, unavailable)

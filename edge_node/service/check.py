@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,3 +28,13 @@ def guarded(name: str, look: Callable[[Config], Check], config: Config) -> Check
         return Check(name, "fail", f"{error.code}: {error.message}", error.hint)
     except OSError as error:
         return Check(name, "fail", f"{error.filename}: {error.strerror}", "edge-node init, as the node's user")
+
+
+def several(name: str, look: Callable[[Config], Iterator[Check]], config: Config) -> Iterator[Check]:
+    """What `look` finds, one after the other; an error it raises is a failed check, the last one."""
+    try:
+        yield from look(config)
+    except EdgeNodeError as error:
+        yield Check(name, "fail", f"{error.code}: {error.message}", error.hint)
+    except OSError as error:
+        yield Check(name, "fail", f"{error.filename}: {error.strerror}", "edge-node init, as the node's user")

@@ -14,10 +14,10 @@ from edge_node.domain.finding import TriageOutcome, TriageResult
 from edge_node.domain.study import StudyState
 from edge_node.pipeline import Done
 from edge_node.receive.settle import settlement
+from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import Node, spool_path
 from edge_node.store import audit, retention, studies
 from edge_node.store.tasks import Task
-from edge_node.triage import Triage
 from edge_node.worklist.priority import ORDER_MINUTES, decide
 
 log = structlog.get_logger()
@@ -54,12 +54,16 @@ def settle_due(node: Node) -> int:
     return count
 
 
-def triage_work(node: Node, triage: Triage | None) -> pipeline.Work:
+def triage_work(node: Node, models: ModelsInForce | None) -> pipeline.Work:
     """Judge the study and decide its place in the reading order. Without models the order alone decides."""
 
     def work(task: Task) -> Done:
         study = node.clean.study(task.study_key)
-        result = triage.judge(study) if triage else TriageResult(TriageOutcome.SKIPPED, "triage.disabled")
+        if models is None:
+            result = TriageResult(TriageOutcome.SKIPPED, "triage.disabled")
+        else:
+            with models.begin() as triage:  # what is promoted meanwhile is for the next study
+                result = triage.judge(study, float(task.urgency))
         with node.database.read() as connection:
             row = studies.get(connection, task.study_key)._mapping
         # The virtual deadline counts from the first instance: a late one must not push the study back.
@@ -67,7 +71,7 @@ def triage_work(node: Node, triage: Triage | None) -> pipeline.Work:
             arrival=float(row["first_received_at"]),
             order=str(row["order_priority"]),
             patient_class="",
-            finding=result.top,
+            finding=result.deciding,
         )
 
         def commit(connection: Connection) -> None:
@@ -88,6 +92,9 @@ def _triage_detail(result: TriageResult) -> dict[str, object]:
                 "model": f"{f.model.name} {f.model.version}",
                 "variant": f.model.variant,
                 "sha256": f.model.sha256,
+                "package": f.model.package,
+                "stage": f.model.stage,
+                "trust": f.model.trust,
                 "provider": f.provider,
                 "verdict": str(f.verdict),
                 "probability": round(f.probability, 6),
@@ -96,6 +103,7 @@ def _triage_detail(result: TriageResult) -> dict[str, object]:
             }
             for f in result.findings
         ],
+        "unavailable": list(result.unavailable),
     }
 
 

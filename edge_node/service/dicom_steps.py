@@ -83,7 +83,7 @@ def worklist_work(node: Node, writer_name: str) -> pipeline.Work:
         report = writer.write(
             WriteBack(
                 identity=identity,
-                result=result,
+                result=result.told(),
                 priority=priority,
                 key=key_of(str(row["site_key_id"])),
                 revision=task.revision,
@@ -92,7 +92,7 @@ def worklist_work(node: Node, writer_name: str) -> pipeline.Work:
                 node=node.config.node.name,
                 version=__version__,
                 replaces=told[-1] if told else None,
-                earlier=earlier,
+                earlier=earlier.told() if earlier else None,
             )
         )
         return _done(task, report)

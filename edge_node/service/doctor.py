@@ -13,8 +13,9 @@ from edge_node.config.schema import Config
 from edge_node.config.secrets import RoleKeys, read_secret_file
 from edge_node.config.tls import listener_context, peer_of, server_context
 from edge_node.domain.errors import EdgeNodeError
+from edge_node.domain.model import RUNNING, Stage
 from edge_node.domain.study import Role
-from edge_node.service.check import Check, guarded
+from edge_node.service.check import Check, guarded, several
 from edge_node.service.node import escrow_of, ledger_path, models_path, spool_path
 from edge_node.service.pull_checks import pull
 from edge_node.service.snapshot import snapshot
@@ -39,7 +40,6 @@ def examine(loaded: Loaded) -> Iterator[Check]:
         ("disk", _disk),
         ("pixels", _pixels),
         ("onnxruntime", _runtime),
-        ("models", _models),
         ("receiver", _receiver),
         ("TLS", _tls),
         ("STOW-RS", _stow),
@@ -48,6 +48,7 @@ def examine(loaded: Loaded) -> Iterator[Check]:
         ("consent", _consent),
     ):
         yield guarded(name, look, config)
+    yield from several("models", _models, config)
     yield from _recipes(config)
     yield from _peers(config)
     yield from writers(config)
@@ -135,29 +136,42 @@ def _pixels(config: Config) -> Check:
 
 
 def _runtime(_config: Config) -> Check:
-    from edge_node.triage import check_onnxruntime_owner
+    from edge_node.triage.runner import check_onnxruntime_owner
 
     check_onnxruntime_owner()
     return Check("onnxruntime", "ok", "owned by one distribution")
 
 
-def _models(config: Config) -> Check:
-    from edge_node.triage import Triage
+def _models(config: Config) -> Iterator[Check]:
+    from edge_node.service.models import packaged, prove, registry
+    from edge_node.triage.card import load_card
 
     if not config.triage.enabled:
-        return Check("models", "warn", "triage is off", "set triage.enabled = true")
-    options = config.triage
-    triage = Triage(
-        models_path(config),
-        provider=options.provider,
-        require_gpu=options.require_gpu,
-        threads=options.threads,
-        time_limit_s=options.time_limit_s,
-    )
-    names = ", ".join(model.label for model in triage.models)
-    if not names:
-        return Check("models", "warn", f"no model package in {models_path(config)}", "set triage.models_dir")
-    return Check("models", "ok", f"{names}; hashes and golden vectors hold")
+        yield Check("models", "warn", "triage is off", "set triage.enabled = true")
+        return
+    with registry(config) as models:
+        known = models.all()
+    running = [one for one in known if one.stage in RUNNING]
+    for one in running:
+        try:
+            _, label = prove(config, one)
+            yield Check(f"model {one.name}", "ok", f"{label}; hashes and golden vectors hold, {one.trust}")
+        except EdgeNodeError as error:
+            yield Check(f"model {one.name}", "fail", f"{error.code}: {error.message}", error.hint)
+    for one in known:
+        if one.stage == Stage.QUARANTINED:
+            detail = f"{one.version} is in quarantine: {one.code}: {one.message}"
+            yield Check(f"model {one.name}", "fail", detail, f"edge-node model rollback {one.name}")
+    if known:
+        if not running:
+            yield Check("models", "warn", "no model runs: every study is skipped", "edge-node model list")
+        return
+    for folder in packaged(config):
+        card = load_card(folder)
+        detail = f"{card.file.name} {card.file.version} is taken in at the first start: {config.triage.packaged_stage}"
+        yield Check("models", "ok", detail)
+    if not packaged(config):
+        yield Check("models", "warn", f"no model package in {models_path(config)}", "edge-node model add PACKAGE")
 
 
 def _receiver(config: Config) -> Check:

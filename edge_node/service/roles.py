@@ -21,7 +21,7 @@ from edge_node.receive.workers import AcceptAll, WorkerPool
 from edge_node.service import logs, notify
 from edge_node.service.housekeeping import Job
 from edge_node.service.life import HEARTBEAT_S, Life
-from edge_node.service.node import Node, escrow_of, models_path, open_node, spool_path
+from edge_node.service.node import Node, escrow_of, open_node, spool_path
 from edge_node.service.process import die_with_parent, harden, more_handles
 from edge_node.service.site_keys import SiteKey, continuing
 from edge_node.store.spool import free_bytes
@@ -30,6 +30,7 @@ log = structlog.get_logger()
 
 SETTLE_S = 0.5
 TIDY_S = 60.0
+MODELS_S = 2.0
 CONSENT_S = 30.0
 DRAIN_S = 20.0
 NEVER_S = 10 * 365 * 86400.0
@@ -213,28 +214,34 @@ def _write_back(config: Config) -> None:
 
 def _compute(config: Config) -> int:
     from edge_node.service.compute_steps import purge_work, settle_due, tidy, triage_work
-    from edge_node.triage import Triage, check_onnxruntime_owner
+    from edge_node.service.models_in_force import ModelsInForce
 
     node = open_node(config, Role.COMPUTE)
     life = Life(node)
     life.listen_to_signals()
     notify.status("loading and proving the models")
     node.tasks.take_over()
-    triage = None
-    if config.triage.enabled:
-        check_onnxruntime_owner()
-        triage = Triage(
-            models_path(config),
-            provider=config.triage.provider,
-            require_gpu=config.triage.require_gpu,
-            threads=config.triage.threads,
-            time_limit_s=config.triage.time_limit_s,
-        )
-        life.tell(models=[model.label for model in triage.models])
-    life.thread("triage", bench(node, "triage", triage_work(node, triage), max_age_s=TRIAGE_MAX_AGE_S).run)
+    models = ModelsInForce(node) if config.triage.enabled else None
+    jobs = [Job("settle", SETTLE_S, lambda: settle_due(node)), Job("tidy", TIDY_S, lambda: tidy(node))]
+    if models is not None:
+        in_force = models
+        life.tell(models=in_force.labels())
+
+        def look() -> None:
+            in_force.refresh()
+            life.tell(models=in_force.labels())
+
+        jobs.append(Job("models", MODELS_S, look))
+    for number in range(config.triage.studies_at_once):
+        judging = bench(node, "triage", triage_work(node, models), max_age_s=TRIAGE_MAX_AGE_S)
+        life.thread(f"triage {number + 1}", judging.run)
     life.thread("pixels", lambda stop: _keep("pixels", "pixels", _clean_pixels, config, stop))
     life.thread("purge", bench(node, "purge", purge_work(node), max_age_s=NEVER_S).run)
-    return life.live([Job("settle", SETTLE_S, lambda: settle_due(node)), Job("tidy", TIDY_S, lambda: tidy(node))])
+    try:
+        return life.live(jobs)
+    finally:
+        if models is not None:
+            models.close()
 
 
 def _clean_pixels(config: Config) -> None:

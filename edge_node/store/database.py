@@ -66,6 +66,12 @@ def _add_pulls(connection: Connection) -> None:
     tables.pull_item.create(connection, checkfirst=True)
 
 
+def _add_models(connection: Connection) -> None:
+    """Version 7: model packages, their stages and every change of them."""
+    tables.model_package.create(connection, checkfirst=True)
+    tables.model_change.create(connection, checkfirst=True)
+
+
 # One entry per schema version, in order; an entry is never edited once released.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _create_first_schema,
@@ -74,6 +80,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_escrow,
     _add_announcements,
     _add_pulls,
+    _add_models,
 )
 
 

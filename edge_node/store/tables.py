@@ -312,3 +312,33 @@ setting = Table(
     Column("name", String(64), primary_key=True),
     Column("value", Text, nullable=False),
 )
+
+model_package = Table(
+    "model_package",
+    metadata,
+    Column("package", String(64), primary_key=True),  # hash of card and signature: the folder below models/
+    Column("name", String(63), nullable=False),
+    Column("version", String(32), nullable=False),
+    Column("stage", String(16), nullable=False),
+    Column("trust", String(64), nullable=False),  # whose word it had when it was added
+    Column("code", String(64), nullable=False, default=""),  # why it is in quarantine
+    Column("message", Text, nullable=False, default=""),
+    Column("size", BigInteger, nullable=False),
+    Column("added_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
+    UniqueConstraint("name", "version"),
+)
+
+model_change = Table(
+    "model_change",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at", Float, nullable=False),
+    Column("name", String(63), nullable=False),
+    Column("kind", String(16), nullable=False),  # add, promote, retire, rollback, quarantine
+    Column("before", Text, nullable=False),  # JSON: stage by package, of all versions of the name
+    Column("after", Text, nullable=False),
+    Column("who", String(64), nullable=False),
+    Column("why", Text, nullable=False),
+    Column("undone_by", Integer),  # the rollback that took it back
+)

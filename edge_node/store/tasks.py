@@ -38,6 +38,7 @@ class Task:
     attempts: int
     failures: int
     created_at: float
+    urgency: int = 100  # smaller is more urgent
 
 
 class Tasks:
@@ -84,7 +85,15 @@ class Tasks:
         if row is None:
             return None
         return Task(
-            row.id, row.study_key, row.revision, row.step, row.target, row.attempts, row.failures, row.created_at
+            row.id,
+            row.study_key,
+            row.revision,
+            row.step,
+            row.target,
+            row.attempts,
+            row.failures,
+            row.created_at,
+            row.urgency,
         )
 
     def extend(self, claimed: Task, lease_s: float) -> bool:

@@ -1,9 +1,5 @@
 """Triage: which series, prepared how, judged by which model, on which device, and what is said about it.
 
-Runs in the compute role on clean, pseudonymous objects only.
+Runs in the compute role on clean, pseudonymous objects only. Nothing is imported here: a worker process must not load
+what reads DICOM.
 """
-
-from edge_node.triage.judge import LoadedModel, Triage
-from edge_node.triage.runner import check_onnxruntime_owner
-
-__all__ = ["LoadedModel", "Triage", "check_onnxruntime_owner"]

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from io import BytesIO
-from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import dcmread
 
-from edge_node.domain.errors import Quarantine, Stop
-from edge_node.domain.finding import Finding, KeyImage, ModelIdentity, TriageOutcome, TriageResult, Verdict
+from edge_node.domain.errors import Quarantine
+from edge_node.domain.finding import Finding, KeyImage, TriageOutcome, TriageResult, Verdict
 from edge_node.domain.study import CleanStudy
 from edge_node.triage import picture, score
-from edge_node.triage.card import Card, load_card
+from edge_node.triage.card_tables import FindingTable
 from edge_node.triage.decode import stored_values
+from edge_node.triage.model import LoadedModel, ModelFault, speaking_first
+from edge_node.triage.places import Grid, stored_box, stored_heat
 from edge_node.triage.prepare import (
     CannotJudge,
     Floats,
@@ -32,59 +34,42 @@ from edge_node.triage.prepare import (
     to_hu,
 )
 from edge_node.triage.quality import check_head
-from edge_node.triage.rule import Rule, parse
-from edge_node.triage.runner import OutOfTime, Runner, check_onnxruntime_owner, wants_cuda
+from edge_node.triage.runner import Arrays, OutOfTime
 from edge_node.triage.select import Series, SliceHeader, candidates, read_headers
+from edge_node.triage.volume import Resampled, class_maps, resample, volume_score
 
 MAX_LOST: Final = 0.2  # so many slices of a series may be undecodable; more and it cannot be judged
-_SLABS_PER_RUN: Final = 16
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A verified package, ready to run: identity and provider are what `status` and `doctor` show."""
-
-    identity: ModelIdentity
-    provider: str
-    card: Card
-    rule: Rule
-    runner: Runner
-
-    @property
-    def label(self) -> str:
-        """One line for people: what it is and where it runs."""
-        return f"{self.identity.name} {self.identity.version} ({self.identity.variant} on {self.provider})"
 
 
 class Triage:
-    """All models of this node; lives in the compute process. Not thread-safe: one study at a time."""
+    """The models in force for the studies that begin now; lives in the compute process. Thread-safe."""
 
     def __init__(
-        self, models_dir: Path, *, provider: str, require_gpu: bool, threads: int, time_limit_s: float
+        self,
+        models: Sequence[LoadedModel],
+        *,
+        time_limit_s: float,
+        threads: int = 0,
+        absent: Sequence[str] = (),
+        on_fault: Callable[[LoadedModel], None] | None = None,
     ) -> None:
-        """Load every package below `models_dir` and verify hashes, signature and golden vectors.
-
-        `provider` is auto, cpu or cuda; `threads` 0 lets onnxruntime choose; `time_limit_s` counts per study.
-        Raises `Stop`: ``triage.model-invalid``, ``triage.no-models``, ``triage.no-gpu``, ``triage.onnxruntime-owner``.
-        """
-        check_onnxruntime_owner()
-        folders = sorted(card.parent for card in models_dir.glob("*/card.toml"))
-        if not folders:
-            raise Stop("triage.no-models", "no model package found", hint="set [triage] models_dir, or enabled = false")
-        cuda = wants_cuda(provider, require_gpu)
+        """`time_limit_s` counts per study; `threads` 0 decodes on up to four cores; `absent` are models that should
+        run and cannot, each with its reason; `on_fault` is told of a model that must not run on."""
+        self.models = speaking_first(models)
+        self.absent = tuple(absent)
         self._time_limit_s = time_limit_s
         self._workers = threads or min(4, os.cpu_count() or 1)
-        self.models: tuple[LoadedModel, ...] = tuple(
-            _load(folder, cuda=cuda, require_gpu=require_gpu, threads=threads) for folder in folders
-        )
+        self._on_fault = on_fault
 
-    def judge(self, study: CleanStudy) -> TriageResult:
-        """Judge one study with every model whose selection rule fits one of its series.
+    def judge(self, study: CleanStudy, urgency: float = 100.0) -> TriageResult:
+        """Judge one study with every model whose selection rule fits one of its series; the smaller `urgency`, the
+        sooner its turn at every model.
 
         A study that does not fit is NOT_APPLICABLE, one that takes too long SKIPPED, one whose input is not fit to be
-        judged a Finding CANNOT_JUDGE. Raises `Retry` or `Stop` only when the device or the model fails.
+        judged a Finding CANNOT_JUDGE. Raises `Retry` or `Stop` only when the device fails.
         """
         deadline = time.monotonic() + self._time_limit_s
+        unavailable = list(self.absent)
         headers, unreadable = read_headers(study.objects)
         if not headers:
             if unreadable:
@@ -92,37 +77,66 @@ class Triage:
             return TriageResult(TriageOutcome.NOT_APPLICABLE, "triage.no-ct: no model is made for these objects")
         notes = (f"select.unreadable: {unreadable} CT images cannot be parsed",) if unreadable else ()
         findings: list[tuple[Finding, KeyImage | None]] = []
-        try:
-            for model in self.models:
-                judged = self._judge_with(model, headers, notes, deadline)
-                if judged is not None:
-                    findings.append(judged)
-        except OutOfTime:
-            return TriageResult(TriageOutcome.SKIPPED, f"triage.time-limit: not judged within {self._time_limit_s:g} s")
-        if not findings:
-            return TriageResult(
-                TriageOutcome.NOT_APPLICABLE, "triage.no-series: no series fits the selection rule of a model"
+        late = 0
+        for model in self.models:
+            if model.broken():
+                unavailable.append(f"{model.label}: {model.fault}")
+                continue
+            try:
+                findings.extend(self._judge_with(model, headers, notes, deadline, urgency))
+            except OutOfTime:
+                late += 1
+                unavailable.append(f"{model.label}: triage.time-limit")
+            if model.broken() and self._on_fault is not None:
+                self._on_fault(model)
+        if findings:
+            result = TriageResult(
+                TriageOutcome.FINDING, findings=tuple(f for f, _ in findings), unavailable=tuple(unavailable)
             )
-        result = TriageResult(TriageOutcome.FINDING, findings=tuple(f for f, _ in findings))
-        pictures = {id(f): image for f, image in findings}
-        return replace(result, key_image=pictures[id(result.top)])
+            pictures = {id(f): image for f, image in findings}
+            return replace(result, key_image=pictures[id(result.top)])
+        outcome = TriageOutcome.SKIPPED
+        if late:
+            reason = f"triage.time-limit: not judged within {self._time_limit_s:g} s"
+        elif unavailable:
+            reason = "triage.no-model-runs: a model that might have judged it is out of service"
+        elif not self.models:
+            reason = "triage.no-model-runs: no model is in shadow, information or live"
+        else:
+            outcome = TriageOutcome.NOT_APPLICABLE
+            reason = "triage.no-series: no series fits the selection rule of a model"
+        return TriageResult(outcome, reason, unavailable=tuple(unavailable))
 
     def _judge_with(
-        self, model: LoadedModel, headers: list[SliceHeader], notes: tuple[str, ...], deadline: float
-    ) -> tuple[Finding, KeyImage | None] | None:
+        self,
+        model: LoadedModel,
+        headers: list[SliceHeader],
+        notes: tuple[str, ...],
+        deadline: float,
+        urgency: float,
+    ) -> list[tuple[Finding, KeyImage | None]]:
         """The first series that can be judged, in order of preference; else why the preferred one cannot."""
         refused: tuple[Finding, None] | None = None
         for series in candidates(headers, model.rule):
             started = time.monotonic()
             try:
-                return self._judge_series(model, series, notes, started, deadline)
+                return list(self._judge_series(model, series, notes, started, deadline, urgency))
             except CannotJudge as error:
                 refused = refused or (_refusal(model, series, error, notes, time.monotonic() - started), None)
-        return refused
+                if isinstance(error, ModelFault):
+                    refused = (_refusal(model, series, error, notes, time.monotonic() - started), None)
+                    break
+        return [refused] if refused else []
 
     def _judge_series(
-        self, model: LoadedModel, series: Series, notes: tuple[str, ...], started: float, deadline: float
-    ) -> tuple[Finding, KeyImage]:
+        self,
+        model: LoadedModel,
+        series: Series,
+        notes: tuple[str, ...],
+        started: float,
+        deadline: float,
+        urgency: float,
+    ) -> list[tuple[Finding, KeyImage | None]]:
         placed = {h.item.sop_uid: h for h in series.slices if h.geometry is not None and h.rescale is not None}
         if len(placed) < (1 - MAX_LOST) * len(series.slices):
             raise CannotJudge("geometry.missing", "the slices do not say where they lie, or are not in HU")
@@ -142,14 +156,26 @@ class Triage:
             )
         quality.extend(stack.warnings)
         volume = stack.plane.canonical(stored)
+        if (patches := model.card.slabs_input.patches) is not None:
+            whole = resample(stack, volume, patches, len(model.card.file.findings) + 1)
+            maps = class_maps(model, whole, deadline, urgency)
+            return [
+                _of_volume(model, finding, maps[finding.short], series, stack, stored, whole, tuple(quality), started)
+                for finding in model.card.file.findings
+            ]
         made = assemble(stack, volume, model.card.spec)
-        head = check_head(made.hu, made.spec.pixel_mm, slab_thickness(stack, made.members))
-        quality.extend(head.warnings)
-        logits = self._logits(model, made, deadline)
-        mask = score.cell_mask(head.cavity, model.card.file.output.cells)
+        slabs = model.card.slabs_input.slabs
+        head = None
+        if slabs is not None and slabs.check == "head":
+            head = check_head(made.hu, made.spec.pixel_mm, slab_thickness(stack, made.members))
+            quality.extend(head.warnings)
+        name = model.card.first.output
+        tensor: Arrays = {model.card.slabs_input.name: made.tensor()}
+        logits = model.run(tensor, deadline, urgency)[name].astype(np.float32)[:, 0]
+        mask = np.ones(logits.shape, np.bool_) if head is None else score.cell_mask(head.cavity, logits.shape[-1])
         if not (mask.sum((1, 2)) >= score.MIN_CELLS).any():
             raise CannotJudge("quality.not-a-head", "no slice shows enough of a cranial cavity")
-        return _finding(model, series, stack, stored, made, logits, mask, tuple(quality), started)
+        return [_finding(model, series, stack, stored, made, logits, mask, tuple(quality), started)]
 
     def _decode(self, stack: Stack, placed: dict[str, SliceHeader], deadline: float) -> tuple[Shorts, tuple[bool, ...]]:
         """Stored slices in HU, int16 (slices, rows, columns) in stack order, and which of them could be decoded."""
@@ -172,22 +198,6 @@ class Triage:
         with ThreadPoolExecutor(self._workers, "decode") as pool:
             return volume, tuple(pool.map(one, range(len(stack.slices))))
 
-    def _logits(self, model: LoadedModel, made: Prepared, deadline: float) -> Floats:
-        tensor = made.tensor()
-        parts = [
-            model.runner.run(tensor[i : i + _SLABS_PER_RUN], deadline - time.monotonic())
-            for i in range(0, len(tensor), _SLABS_PER_RUN)
-        ]
-        return np.concatenate(parts)
-
-
-def _load(folder: Path, *, cuda: bool, require_gpu: bool, threads: int) -> LoadedModel:
-    card = load_card(folder)
-    runner = Runner(card, cuda=cuda, require_gpu=require_gpu, threads=threads)
-    variant = card.file.variants[runner.variant]
-    identity = ModelIdentity(card.file.name, card.file.version, variant.sha256, runner.variant, card.file.label)
-    return LoadedModel(identity, runner.provider, card, parse(card.file.selection.rule), runner)
-
 
 def _finding(
     model: LoadedModel,
@@ -201,23 +211,74 @@ def _finding(
     started: float,
 ) -> tuple[Finding, KeyImage]:
     """Score, place and picture of a judged series."""
-    variant = model.card.file.variants[model.runner.variant]
+    point = model.card.point(model.variant, model.card.first)
     scores = score.slab_scores(logits, mask)
-    p = score.probability(score.study_logit(scores), variant.calibration.slope, variant.calibration.offset)
-    flagged = p >= variant.threshold
+    p = score.probability(score.study_logit(scores), point.slope, point.offset)
+    flagged = p >= point.threshold
     slab = int(scores.argmax())
     index = made.members[slab][len(made.members[slab]) // 2]
-    key = stack.slices[index]
     hot = score.region(logits[slab], mask[slab])
-    box = _stored_box(hot, stack, index, made) if flagged else None
+    half, cell_mm = made.spec.size * made.spec.pixel_mm / 2, made.spec.size * made.spec.pixel_mm / len(hot)
+    grid = Grid((made.centre[0] - half, made.centre[1] - half), (cell_mm, cell_mm))
+    cells = np.where(hot, 1 / (1 + np.exp(-np.clip(logits[slab], -30, 30))), 0).astype(np.float32)
+    told = _Told(model, model.card.first, p, flagged, index, hot, cells, grid)
+    return _told(told, series, stack, stored, quality, started)
+
+
+def _of_volume(
+    model: LoadedModel,
+    finding: FindingTable,
+    map_: Floats,
+    series: Series,
+    stack: Stack,
+    stored: Shorts,
+    whole: Resampled,
+    quality: tuple[str, ...],
+    started: float,
+) -> tuple[Finding, KeyImage]:
+    """Score, place and picture of one finding of a volume."""
+    point = model.card.point(model.variant, finding)
+    raw = min(max(volume_score(map_, model.card.output(finding.output).top_voxels), 1e-6), 1 - 1e-6)
+    p = score.probability(float(np.log(raw / (1 - raw))), point.slope, point.offset)
+    flagged = p >= point.threshold
+    layer = int(map_.max((1, 2)).argmax())
+    logits = np.log(np.clip(map_[layer], 1e-6, 1 - 1e-6) / (1 - np.clip(map_[layer], 1e-6, 1 - 1e-6)))
+    hot = score.region(logits.astype(np.float32), np.ones(logits.shape, np.bool_))
+    cells = np.where(hot, map_[layer], 0).astype(np.float32)
+    told = _Told(model, finding, p, flagged, whole.slice_of(stack, layer), hot, cells, whole.grid)
+    return _told(told, series, stack, stored, quality, started)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Told:
+    """What a model says: the finding, its probability, the slice and the cells where."""
+
+    model: LoadedModel
+    finding: FindingTable
+    probability: float
+    flagged: bool
+    index: int
+    hot: NDArray[np.bool_]
+    cells: Floats
+    grid: Grid
+
+
+def _told(
+    said: _Told, series: Series, stack: Stack, stored: Shorts, quality: tuple[str, ...], started: float
+) -> tuple[Finding, KeyImage]:
+    model, index = said.model, said.index
+    key = stack.slices[index]
+    flagged = said.flagged
+    marked = flagged and bool(model.card.file.picture.mask)
+    box = stored_box(said.hot, stack, index, said.grid) if marked else None
     finding = Finding(
         verdict=Verdict.FLAGGED if flagged else Verdict.NOT_FLAGGED,
         model=model.identity,
-        provider=model.runner.provider,
-        code=model.card.code,
-        probability=p,
-        threshold=variant.threshold,
-        category=model.card.file.finding.category,
+        provider=model.provider,
+        code=model.card.code(said.finding),
+        probability=said.probability,
+        threshold=model.card.point(model.variant, said.finding).threshold,
+        category=said.finding.category,
         series_uid=series.uid,
         key_sop_uid=key.sop_uid,
         key_frame=1,
@@ -225,11 +286,11 @@ def _finding(
         seconds=time.monotonic() - started,
         quality=quality,
     )
-    heat = _stored_heat(np.where(mask[slab], logits[slab], score.NOTHING), hot, stack, index, made) if flagged else None
+    heat = stored_heat(said.cells, stack, index, said.grid) if marked else None
     image = picture.draw(
         stored[index],
         finding,
-        model.card.file.finding.short,
+        said.finding.short,
         heat,
         picture.edge_letters(key.along_row, key.along_column),
         key.spacing[0] / key.spacing[1],
@@ -237,47 +298,16 @@ def _finding(
     return finding, image
 
 
-def _stored_box(hot: NDArray[np.bool_], stack: Stack, index: int, made: Prepared) -> tuple[int, int, int, int]:
-    """Bounding box of hot cells in stored pixels of slice `index`: top, left, bottom, right (exclusive)."""
-    cell_mm = made.spec.size * made.spec.pixel_mm / len(hot)
-    half = made.spec.size * made.spec.pixel_mm / 2
-    plane, (y0, x0) = stack.plane, stack.origins[index]
-    rows, columns = np.flatnonzero(hot.any(1)), np.flatnonzero(hot.any(0))
-
-    def pixel(cell: float, centre: float, origin: float, step: float, count: int) -> int:
-        return int(np.clip(round((centre - half + cell * cell_mm - origin) / step), 0, count))
-
-    return plane.stored_box(
-        (
-            pixel(rows[0], made.centre[0], y0, plane.dy, plane.rows),
-            pixel(columns[0], made.centre[1], x0, plane.dx, plane.columns),
-            pixel(rows[-1] + 1, made.centre[0], y0, plane.dy, plane.rows),
-            pixel(columns[-1] + 1, made.centre[1], x0, plane.dx, plane.columns),
-        )
-    )
-
-
-def _stored_heat(logits: Floats, hot: NDArray[np.bool_], stack: Stack, index: int, made: Prepared) -> Floats:
-    """Probability of the hot cells as a smooth map on the stored matrix, 0..1."""
-    cell_mm = made.spec.size * made.spec.pixel_mm / len(hot)
-    half = made.spec.size * made.spec.pixel_mm / 2
-    plane, (y0, x0) = stack.plane, stack.origins[index]
-    cells = np.where(hot, 1 / (1 + np.exp(-np.clip(logits, -30, 30))), 0).astype(np.float32)
-    wy = picture.linear_weights(plane.rows, plane.dy, y0, len(hot), cell_mm, made.centre[0] - half)
-    wx = picture.linear_weights(plane.columns, plane.dx, x0, len(hot), cell_mm, made.centre[1] - half)
-    return plane.stored(picture.smooth_heat(cells, wy, wx))
-
-
 def _refusal(model: LoadedModel, series: Series, error: CannotJudge, notes: tuple[str, ...], seconds: float) -> Finding:
-    variant = model.card.file.variants[model.runner.variant]
+    point = model.card.point(model.variant, model.card.first)
     return Finding(
         verdict=Verdict.CANNOT_JUDGE,
         model=model.identity,
-        provider=model.runner.provider,
-        code=model.card.code,
+        provider=model.provider,
+        code=model.card.code(model.card.first),
         probability=0.0,
-        threshold=variant.threshold,
-        category=model.card.file.finding.category,
+        threshold=point.threshold,
+        category=model.card.first.category,
         series_uid=series.uid,
         key_sop_uid=series.slices[len(series.slices) // 2].item.sop_uid,
         key_frame=1,

@@ -1,27 +1,63 @@
-"""Runs one ONNX model and says truthfully where. The only importer of onnxruntime in this house."""
+"""Sessions of onnxruntime, and where they truly run. The only importer of onnxruntime in this house.
+
+onnxruntime lists CUDA as available on machines without a GPU, and silently goes on with the CPU when a provider fails:
+the driver is asked before, the placement of every node after, and its own fall-back is off.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import distributions
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from edge_node.domain.errors import Retry, Stop
-from edge_node.triage.card import Card, invalid
-from edge_node.triage.prepare import Floats
+from edge_node.domain.errors import Stop
 
-Variant = Literal["int8", "fp32", "fp16"]
+Arrays = dict[str, NDArray[np.generic]]
 
 CPU: Final = "CPUExecutionProvider"
 CUDA: Final = "CUDAExecutionProvider"
+TENSORRT: Final = "TensorrtExecutionProvider"
 _OWNERS: Final = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino", "ort-nightly")
+_NO_MEMORY: Final = ("out of memory", "failed to allocate memory", "alloc_failed", "cuda failure 2:", "bfcarena")
+_DEVICE_LOST: Final = (
+    "cuda failure",
+    "cuda error",
+    "cudnn_status",
+    "cublas_status",
+    "no cuda-capable device",
+    "illegal memory access",
+    "unspecified launch failure",
+    "device lost",
+)
 
 
 class OutOfTime(Exception):
     """The model was stopped because the study's time limit was reached."""
+
+
+class OutOfDeviceMemory(Exception):
+    """The device had no room for this batch; a smaller one may fit."""
+
+
+class DeviceLost(Exception):
+    """The device does not answer any more: this process must not be used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What the site asks for. `threads` 0 lets onnxruntime choose; `memory_mb` 0 is without limit."""
+
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    require_gpu: bool = False
+    threads: int = 0
+    memory_mb: int = 0
 
 
 def check_onnxruntime_owner() -> None:
@@ -53,80 +89,27 @@ def cuda_devices() -> int:
         return 0
 
 
-def wants_cuda(provider: str, require_gpu: bool) -> bool:
-    """Whether to ask for CUDA. `provider` is auto, cpu or cuda. Raises `Stop` ``triage.no-gpu``.
+class Session:
+    """One loaded model. `provider` is where its nodes were put, `placement` how many of them where."""
 
-    `onnxruntime` lists CUDA as available on machines without a GPU, so the driver is asked first.
-    """
-    import onnxruntime as ort
+    def __init__(self, session: Any, wanted: tuple[str, ...]) -> None:
+        self._session = session
+        self.placement = self._placed()
+        chosen = [one for one in wanted if self.placement.get(one)]
+        self.provider = chosen[0] if chosen else str(session.get_providers()[0])
+        self.outputs = [str(one.name) for one in session.get_outputs()]
 
-    if provider == "cpu" and not require_gpu:
-        return False
-    why = ""
-    if provider == "cpu":
-        why = "[triage] require_gpu is set, but provider is cpu"
-    elif CUDA not in ort.get_available_providers():
-        why = "this onnxruntime is built without CUDA"
-    elif cuda_devices() == 0:
-        why = "the NVIDIA driver (libcuda.so.1) answers for no device"
-    if not why:
-        return True
-    if require_gpu or provider == "cuda":
-        raise Stop(
-            "triage.no-gpu",
-            f"no GPU to run on: {why}",
-            hint="check nvidia-smi, install edge-node[cuda], or set [triage] provider = 'cpu' and require_gpu = false",
-            exit_code=69,
-        )
-    return False
+    def _placed(self) -> dict[str, int]:
+        count: Counter[str] = Counter()
+        for part in self._session.get_provider_graph_assignment_info():
+            count[str(part.ep_name)] += len(part.get_nodes())
+        return dict(count)
 
-
-class Runner:
-    """One session. `provider` is what onnxruntime reports, `variant` which file of the card runs."""
-
-    def __init__(self, card: Card, *, cuda: bool, require_gpu: bool, threads: int) -> None:
-        """Load, then prove the golden vectors. Raises `Stop` ``triage.model-invalid`` or ``triage.no-gpu``."""
+    def run(self, inputs: Mapping[str, NDArray[np.generic]], time_limit_s: float) -> Arrays:
+        """Outputs by name. Raises `OutOfTime`, `OutOfDeviceMemory`, `DeviceLost`, RuntimeError (without the text of
+        onnxruntime, which may show values)."""
         import onnxruntime as ort
 
-        self._card = card
-        # int8 QDQ has no CUDA kernels for convolutions: a GPU takes half precision, else single.
-        wish: tuple[Variant, ...] = ("fp16", "fp32", "int8") if cuda else ("int8", "fp32", "fp16")
-        self.variant: Variant = next(v for v in wish if v in card.file.variants)
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # its messages go to stderr past the log; errors are raised anyway
-        options.intra_op_num_threads = threads
-        if cuda and require_gpu:
-            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-        providers = ([CUDA] if cuda else []) + ([] if cuda and require_gpu else [CPU])
-        try:
-            self._session = ort.InferenceSession(card.model_bytes(self.variant), options, providers=providers)
-        except Stop:
-            raise
-        except Exception as error:  # onnxruntime raises many unrelated types
-            raise invalid(card.folder, f"onnxruntime cannot load the variant {self.variant}") from error
-        self._session.disable_fallback()
-        self.provider = str(self._session.get_providers()[0])
-        if cuda and self.provider != CUDA and require_gpu:
-            raise Stop(
-                "triage.no-gpu",
-                "CUDA was asked for, but onnxruntime runs on the CPU",
-                hint="edge-node doctor shows which CUDA library is missing",
-                exit_code=69,
-            )
-        self._check_signature()
-        self._prove()
-
-    def run(self, tensor: Floats, time_limit_s: float) -> Floats:
-        """Logits (n, cells, cells) of float32 (n, channels, size, size) in 0..1.
-
-        Raises `OutOfTime`; `Retry` ``triage.inference-failed`` when the run fails (device lost, out of memory);
-        `Stop` ``triage.output-invalid`` when the output is not finite or beyond the card's limit;
-        ValueError when the input is not finite or out of range (a NaN would give a confident low score).
-        """
-        import onnxruntime as ort
-
-        if not np.isfinite(tensor).all() or tensor.min() < 0 or tensor.max() > 1:
-            raise ValueError("model input must be finite and within 0..1")
         if time_limit_s <= 0:
             raise OutOfTime
         options = ort.RunOptions()
@@ -140,60 +123,103 @@ class Runner:
         timer.daemon = True
         timer.start()
         try:
-            (output,) = self._session.run(None, {self._input: tensor}, options)
+            binding = self._session.io_binding()
+            for name, array in inputs.items():
+                binding.bind_cpu_input(name, np.ascontiguousarray(array))
+            for name in self.outputs:
+                binding.bind_output(name)
+            self._session.run_with_iobinding(binding, options)
+            return dict(zip(self.outputs, binding.copy_outputs_to_cpu(), strict=True))
         except Exception as error:
             if stopped.is_set():
-                raise OutOfTime from error
-            raise Retry(
-                "triage.inference-failed",
-                f"onnxruntime failed on {self.provider} ({type(error).__name__})",
-                hint="edge-node doctor checks device and model",
-            ) from error
+                raise OutOfTime from None
+            raise failure(str(error), type(error).__name__) from None
         finally:
             timer.cancel()
-        logits = np.asarray(output, np.float32)
-        expected = (len(tensor), 1, self._card.file.output.cells, self._card.file.output.cells)
-        if (
-            logits.shape != expected
-            or not np.isfinite(logits).all()
-            or np.abs(logits).max() > self._card.file.output.limit
-        ):
-            raise Stop(
-                "triage.output-invalid",
-                f"model {self._card.file.name} gave values no sound model gives",
-                hint="edge-node doctor verifies the model package; memory or device may be faulty",
-                exit_code=70,
-            )
-        return logits[:, 0]
 
-    def _check_signature(self) -> None:
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        p = self._card.file.preprocessing
-        shape = [len(p.channels), p.size, p.size]
-        if (
-            len(inputs) != 1
-            or len(outputs) != 1
-            or list(inputs[0].shape[1:]) != shape
-            or inputs[0].type != "tensor(float)"
-            or outputs[0].type != "tensor(float)"
-        ):
-            raise invalid(
-                self._card.folder, f"inputs or outputs of the variant {self.variant} are not what the card says"
-            )
-        self._input = str(inputs[0].name)
 
-    def _prove(self) -> None:
-        """Golden vectors: the same answer as when the package was made, within the card's tolerance."""
-        tensor, expected = self._card.golden(self.variant)
-        try:
-            got = self.run(tensor, 60.0)
-        except (Stop, Retry, ValueError, OutOfTime) as error:
-            raise invalid(self._card.folder, f"the golden vectors cannot be run on {self.provider}") from error
-        off = float(np.abs(got - expected[:, 0]).max()) if expected[:, 0].shape == got.shape else float("inf")
-        tolerance = self._card.file.variants[self.variant].golden_tolerance
-        if not off <= tolerance:
-            raise invalid(
-                self._card.folder,
-                f"variant {self.variant} on {self.provider} does not answer as it did when it was made: golden vectors "
-                f"differ by {off:.3g}, allowed {tolerance:g}",
-            )
+def failure(text: str, kind: str) -> Exception:
+    """What a failed run means, from onnxruntime's words: there are no codes."""
+    words = text.lower()
+    if any(sign in words for sign in _NO_MEMORY):
+        return OutOfDeviceMemory()
+    if any(sign in words for sign in _DEVICE_LOST):
+        return DeviceLost()
+    return RuntimeError(f"onnxruntime failed ({kind})")
+
+
+class Runtime:
+    """onnxruntime on this machine: what there is to run on, and sessions on it."""
+
+    def gpus(self) -> int:
+        """Devices that the driver answers for."""
+        return cuda_devices()
+
+    def available(self) -> tuple[str, ...]:
+        """Providers this onnxruntime was built with."""
+        import onnxruntime as ort
+
+        return tuple(ort.get_available_providers())
+
+    def open(self, model: bytes, providers: tuple[str, ...], device: Device) -> Session:
+        """Load a model for these providers, the first preferred. Raises whatever onnxruntime raises."""
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # its messages go to stderr past the log; errors are raised anyway
+        options.intra_op_num_threads = device.threads
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        if CPU not in providers:
+            options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        session = ort.InferenceSession(
+            model,
+            options,
+            providers=list(providers),
+            provider_options=[self._options(one, device) for one in providers],
+        )
+        session.disable_fallback()
+        return Session(session, providers)
+
+    def _options(self, provider: str, device: Device) -> dict[str, str]:
+        if provider == CUDA:
+            limit = {"gpu_mem_limit": str(device.memory_mb << 20)} if device.memory_mb else {}
+            # As much as is asked for, not the next power of two: several models share the device.
+            return {"arena_extend_strategy": "kSameAsRequested", **limit}
+        if provider == TENSORRT:
+            # No cache of engines: an engine on the disk is not the file that was signed.
+            limit = {"trt_max_workspace_size": str(device.memory_mb << 20)} if device.memory_mb else {}
+            return {"trt_int8_enable": "1", "trt_fp16_enable": "1", "trt_engine_cache_enable": "0", **limit}
+        return {}
+
+
+def providers_for(device: Device, runtime: Runtime) -> tuple[str, ...]:
+    """What to ask onnxruntime for, the preferred first; CPU is not among them when a GPU is required.
+
+    Raises `Stop` ``triage.no-gpu``.
+    """
+    wish = device.provider
+    if wish == "cpu" and not device.require_gpu:
+        return (CPU,)
+    gpu = TENSORRT if wish == "tensorrt" else CUDA
+    why = ""
+    if wish == "cpu":
+        why = "[triage] require_gpu is set, but provider is cpu"
+    elif gpu not in runtime.available():
+        why = f"this onnxruntime is built without {gpu.removesuffix('ExecutionProvider')}"
+    elif runtime.gpus() == 0:
+        why = "the NVIDIA driver (libcuda.so.1) answers for no device"
+    if not why:
+        return ((TENSORRT, CUDA) if gpu == TENSORRT else (CUDA,)) + (() if device.require_gpu else (CPU,))
+    if device.require_gpu or wish in ("cuda", "tensorrt"):
+        raise no_gpu(why)
+    return (CPU,)
+
+
+def no_gpu(why: str) -> Stop:
+    """The error of a site that wants a GPU and has none."""
+    return Stop(
+        "triage.no-gpu",
+        f"no GPU to run on: {why}",
+        hint="check nvidia-smi, install edge-node[cuda], or set [triage] provider = 'cpu' and require_gpu = false",
+        exit_code=69,
+    )

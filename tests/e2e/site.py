@@ -51,7 +51,7 @@ class Site:
             "settle": {"quiet_s": 1.0, "quiet_by_modality": {}},
             "storage": {"reserve_mb": 16},
             "status": {"port": 0},
-            "triage": {"threads": 1},
+            "triage": {"threads": 1, "packaged_stage": "live"},
         }
         if pacs is not None:
             peer = {"ae_title": pacs.ae_title, "host": "127.0.0.1", "port": pacs.port}

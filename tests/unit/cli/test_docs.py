@@ -16,6 +16,7 @@ TOPICS = (
     "architecture",
     "conformance",
     "keys",
+    "models",
     "operations",
     "options",
     "pixels",

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
@@ -14,8 +15,18 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from edge_node.demo.phantom import HeadPhantom
 from edge_node.domain.study import CleanObject, CleanStudy
+from edge_node.triage.model import LoadedModel, Source, Terms, load_model
+from edge_node.triage.runner import Device
 
 PACKAGES = Path(__file__).resolve().parents[3] / "configs" / "models"
+REFERENCE = PACKAGES / "ref-ct-head-hyperdensity"
+UNSIGNED_TOO = Terms(unsigned=True)
+ON_CPU = Device("cpu", threads=1)
+
+
+def loaded(folder: Path = REFERENCE, **options: Any) -> LoadedModel:
+    """A package with a worker of its own; close its `process` when done."""
+    return load_model(Source(folder), UNSIGNED_TOO, ON_CPU, **options)
 
 
 def ct_slice(

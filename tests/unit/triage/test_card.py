@@ -4,8 +4,10 @@ import shutil
 
 import pytest
 
+from edge_node.config.certificates import new_signing_key, public_key_id, sign
 from edge_node.domain.errors import Stop
-from edge_node.triage.card import load_card
+from edge_node.domain.model import SHIPPED, UNSIGNED
+from edge_node.triage.card import SIGNED_PREFIX, load_card
 from tests.unit.triage.studies import PACKAGES
 
 
@@ -32,9 +34,53 @@ def edit(folder, old, new):
 def test_the_shipped_package_says_what_it_is(package):
     card = load_card(package)
     assert card.file.label == "reference model, synthetic training data, not for clinical use"
-    assert (card.code.value, card.code.scheme) == ("1386000", "SCT")
-    assert card.file.finding.category == 1
+    code = card.code(card.first)
+    assert (code.value, code.scheme) == ("1386000", "SCT")
+    assert card.first.category == 1
     assert set(card.file.variants) == {"int8", "fp32"}
+
+
+def test_a_file_that_the_card_does_not_name_is_refused(package):
+    (package / "notes.txt").write_text("hello")
+    assert "notes.txt is in the package, but not in the card" in refused(package)
+
+
+def test_a_link_in_the_place_of_a_file_is_refused(package):
+    (package / "model.onnx").rename(package.parent / "model.onnx")
+    (package / "model.onnx").symlink_to(package.parent / "model.onnx")
+    assert "model.onnx" in refused(package)
+
+
+def test_the_shipped_package_is_the_one_that_the_program_names(package):
+    assert load_card(package).trust(()) == SHIPPED
+    edit(package, "Not for clinical use.", "For clinical use.")
+    assert load_card(package).trust(()) == UNSIGNED
+
+
+def test_a_signature_of_a_trusted_key_is_told_and_every_other_one_is_refused(package):
+    pem, public = new_signing_key()
+    (package / "card.sig").write_bytes(sign(SIGNED_PREFIX + (package / "card.toml").read_bytes(), pem))
+    assert load_card(package).trust((public,)) == f"signed by {public_key_id(public)}"
+    for trusted in ((), (new_signing_key()[1],)):
+        with pytest.raises(Stop, match=r"triage\.model-signature"):
+            load_card(package).trust(trusted)
+    edit(package, "threshold = 0.742", "threshold = 0.1")
+    with pytest.raises(Stop, match=r"triage\.model-signature"):
+        load_card(package).trust((public,))
+
+
+def test_a_signature_over_the_bare_card_is_none(package):
+    """Made for something else, by a key that also signs other things."""
+    pem, public = new_signing_key()
+    (package / "card.sig").write_bytes(sign((package / "card.toml").read_bytes(), pem))
+    with pytest.raises(Stop, match=r"triage\.model-signature"):
+        load_card(package).trust((public,))
+
+
+def test_a_site_may_have_a_threshold_of_its_own(package):
+    edit(package, "offset = -2.301893 }", "offset = -2.301893, sites = { north = 0.5 } }")
+    assert load_card(package, "north").point("int8", load_card(package).first).threshold == 0.5
+    assert load_card(package, "south").point("int8", load_card(package).first).threshold == 0.742
 
 
 def test_the_shipped_figures_hold_the_bounds_for_activation(package):
@@ -74,14 +120,28 @@ def test_a_missing_file_is_refused(package):
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
-        ('version = "1.0.0"', "version = 1", "version"),
+        ('version = "1.1.0"', "version = 1", "card.toml:4: version"),
         ('licence = "', 'colour = "red"\nlicence = "', "colour"),
-        ("category = 1", "category = 9", "finding.category"),
+        ("category = 1", "category = 9", "card.toml:20: findings.0.category"),
         ('Modality == "CT"', 'PatientName == "CT"', "selection.rule"),
         ('file = "model.onnx"', 'file = "../model.onnx"', "variants.int8.file"),
-        ("cells = 40", "cells = 41", "multiple"),
-        ("limit = 80.0", "limit = nan", "output.limit"),
-        ("[finding]", "[finding", "not TOML"),
+        ("limit = 80.0", "limit = nan", "outputs.0.limit"),
+        ("[[findings]]", "[[findings", "not TOML"),
+        ("opset = 17", "opset = 18", "variants.int8.opset: model.onnx: its opset is 17"),
+        ('name = "logits"\nkind', 'name = "logit"\nkind', "card.toml:21: findings.0.output: there is no output logit"),
+        ('name = "slabs"', 'name = "slices"', "inputs"),
+        (
+            'shape = ["n", 1, 40, 40]',
+            'shape = ["n", 1, 20, 20]',
+            "outputs.0.shape: model.onnx: the model says [n, 1, 40, 40]",
+        ),
+        ('dtype = "float32"\nshape = ["n", 1', 'dtype = "float16"\nshape = ["n", 1', "the model says float32"),
+        ('shape = ["n", 5, 160, 160]', 'shape = ["n", 4, 160, 160]', "card.toml:"),
+        ("  { slab = 1, low = 0.0, high = 90.0 },\n", "", "as its geometry says"),
+        ("low = 0.0, high = 90.0", "low = 90.0, high = 0.0", "low must be below high"),
+        ("points.ICH", "points.PE", "needs exactly the points ICH"),
+        ('regulatory = "', 'regulatry = "', "card.toml:"),
+        ('data = "synthetic phantoms, edge', 'date = "synthetic phantoms, edge', "data must say on what"),
     ],
 )
 def test_a_card_that_says_something_else_is_refused_with_the_place(package, old, new, says):

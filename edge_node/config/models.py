@@ -1,0 +1,44 @@
+"""The table [triage] of the configuration: which models, whose, and on what they run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edge_node.config.section import Section
+
+
+class Triage(Section):
+    """Models."""
+
+    enabled: bool = Field(
+        default=True, description="Run the models; when off, every study is skipped with that reason."
+    )
+    models_dir: Path | None = Field(
+        default=None,
+        description="Folder of model packages that are taken in at the start; default: the shipped models.",
+    )
+    packaged_stage: Literal["added", "shadow", "information", "live"] = Field(
+        default="shadow",
+        description="How far a model out of models_dir may speak that was never on this node; the audit names the"
+        " configuration as who approved it. A new version of a known model waits for `edge-node model promote`.",
+    )
+    trusted_keys: list[str] = Field(
+        default=[], description="ed25519 public keys (base64) of the makers whose model packages are admitted."
+    )
+    unsigned_models: bool = Field(
+        default=False, description="Admit model packages without a signature; every result says UNSIGNED PACKAGE."
+    )
+    site: str = Field(default="", description="Name under which model cards may have other thresholds for this site.")
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
+        default="auto", description="auto: CUDA if a GPU really answers, else CPU."
+    )
+    require_gpu: bool = Field(default=False, description="Stop instead of falling back to the CPU.")
+    threads: int = Field(default=0, ge=0, description="Inference threads; 0: let onnxruntime choose.")
+    gpu_memory_mb: int = Field(default=0, ge=0, description="Device memory that each model may take; 0: no limit.")
+    studies_at_once: int = Field(
+        default=2, ge=1, le=16, description="Studies judged at once; at each model the most urgent one goes first."
+    )
+    time_limit_s: float = Field(default=120, gt=0, description="A study that takes longer to judge is skipped.")

@@ -1,0 +1,141 @@
+"""The models of the compute role as the registry says: warm, proven, exchanged between studies, never within one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from edge_node.domain.errors import EdgeNodeError, Stop
+from edge_node.domain.model import RUNNING, Stage
+from edge_node.service.models import device_of, source_of, take_in_packaged, terms_of
+from edge_node.service.node import Node
+from edge_node.service.process import harden
+from edge_node.store.models import Models, Registered
+from edge_node.triage.judge import Triage
+from edge_node.triage.model import LoadedModel, load_model
+from edge_node.triage.runner import check_onnxruntime_owner
+
+log = structlog.get_logger()
+
+# What the site has to settle, not the package: it waits, with the reason, instead of going into quarantine.
+_SITE = ("triage.model-unsigned", "triage.model-signature")
+_ROLE = ("triage.no-gpu", "triage.onnxruntime-owner")
+
+
+class ModelsInForce:
+    """`begin` gives a study the models in force; they stay as they are until it ends, whatever is promoted."""
+
+    def __init__(self, node: Node) -> None:
+        """Take in what lies in `triage.models_dir`, then load what shall run. Raises `Stop` ``triage.no-gpu``,
+        ``triage.onnxruntime-owner``; a package that fails does not stop the role, it goes into quarantine."""
+        check_onnxruntime_owner()
+        self._node = node
+        self._models = Models(node.database, node.actor)
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
+        self._loaded: dict[str, LoadedModel] = {}
+        self._old: list[LoadedModel] = []
+        self._generation = -1
+        for error in take_in_packaged(node.config, self._models):
+            log.error("model.refused", code=error.code, message=error.message, hint=error.hint)
+        self._triage = self._of([])
+        self.refresh()
+
+    @contextmanager
+    def begin(self) -> Iterator[Triage]:
+        """The models of one study."""
+        with self._lock:
+            triage = self._triage
+            for model in triage.models:
+                model.process.users += 1
+        try:
+            yield triage
+        finally:
+            with self._lock:
+                for model in triage.models:
+                    model.process.users -= 1
+            self._close_unused()
+
+    def labels(self) -> list[str]:
+        """One line a model, for `status`."""
+        with self._lock:
+            return [
+                f"{model.label} OUT OF SERVICE: {model.fault}" if model.fault else model.label
+                for model in self._triage.models
+            ] + list(self._triage.absent)
+
+    def refresh(self) -> bool:
+        """Load what the registry says now; True when something changed. Studies that run keep what they have."""
+        with self._loading:
+            generation = self._models.generation()
+            if generation == self._generation:
+                return False
+            wanted = [one for one in self._models.all() if one.stage in (*RUNNING, Stage.QUARANTINED)]
+            loaded: dict[str, LoadedModel] = {}
+            absent: list[str] = []
+            for one in wanted:
+                if one.stage == Stage.QUARANTINED:
+                    absent.append(f"{one.name} {one.version}: {one.code}: {one.message}")
+                    continue
+                try:
+                    loaded[one.package] = self._load(one)
+                except Stop as error:
+                    if error.code in _ROLE:
+                        raise
+                    log.error("model.refused", model=one.name, code=error.code, message=error.message)  # noqa: TRY400
+                    absent.append(f"{one.name} {one.version}: {error.code}: {error.message}")
+                    if error.code not in _SITE:
+                        self._models.quarantine(one.package, error.code, error.message)
+            with self._lock:
+                kept = {id(model.process) for model in loaded.values()}
+                self._old += [model for model in self._loaded.values() if id(model.process) not in kept]
+                self._loaded = loaded
+                self._triage = self._of(absent)
+                # What was put into quarantine just now is known already; it must not count as news.
+                self._generation = generation
+            log.info("models.loaded", count=len(loaded))
+        self._close_unused()
+        return True
+
+    def close(self) -> None:
+        """End all workers."""
+        with self._lock:
+            self._old += self._loaded.values()
+            self._loaded = {}
+        self._close_unused(force=True)
+
+    def _load(self, one: Registered) -> LoadedModel:
+        running = self._loaded.get(one.package)
+        if running is not None and not running.fault:
+            # The same worker; a study that has begun keeps the stage it began with.
+            return LoadedModel(running.card, one.stage, running.trust, running.rule, running.process)
+        config = self._node.config
+        return load_model(source_of(config, one), terms_of(config), device_of(config), prepare=harden)
+
+    def _of(self, absent: list[str]) -> Triage:
+        options = self._node.config.triage
+        return Triage(
+            list(self._loaded.values()),
+            time_limit_s=options.time_limit_s,
+            threads=options.threads,
+            absent=absent,
+            on_fault=self._faulty,
+        )
+
+    def _faulty(self, model: LoadedModel) -> None:
+        code, _, message = model.fault.partition(": ")
+        log.error("model.quarantined", model=model.card.file.name, code=code, message=message)
+        try:
+            self._models.quarantine(model.card.package, code, message)
+        except EdgeNodeError as error:  # the ledger is busy: the model runs no more all the same
+            log.warning("model.quarantine-unwritten", code=error.code)
+
+    def _close_unused(self, *, force: bool = False) -> None:
+        with self._lock:
+            done = [model for model in self._old if force or not model.process.users]
+            self._old = [model for model in self._old if model not in done]
+        for model in done:
+            model.process.close()

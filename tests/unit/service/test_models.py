@@ -1,0 +1,255 @@
+"""A node's models from the archive to the result: added, promoted, exchanged between studies, never within one."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import tarfile
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from edge_node.cli.app import app
+from edge_node.config.certificates import new_signing_key, public_key_id, sign
+from edge_node.config.schema import Config, Node, Triage
+from edge_node.demo.phantom import head_phantom
+from edge_node.domain.errors import Quarantine, Stop
+from edge_node.domain.model import Stage
+from edge_node.domain.study import Role
+from edge_node.service import models as service
+from edge_node.service.models_in_force import ModelsInForce
+from edge_node.service.node import open_node
+from edge_node.service.setup import initialise
+from edge_node.store import audit
+from edge_node.triage.card import SIGNED_PREFIX
+from tests.unit.triage.studies import REFERENCE, clean_study, ct_slices
+
+NAME = "ref-ct-head-hyperdensity"
+WHO = {"who": "Dr. R. Adams", "why": "committee"}
+PEM, PUBLIC = new_signing_key()
+
+
+def config_of(folder, **options):
+    options = {"threads": 1, "provider": "cpu", "trusted_keys": [PUBLIC], **options}
+    return Config(node=Node(data_dir=folder / "data"), triage=Triage(**options))
+
+
+@pytest.fixture
+def config(tmp_path):
+    config = config_of(tmp_path)
+    initialise(config)
+    return config
+
+
+def package_of(folder, version, *, pem=PEM):
+    """The reference model under another version, signed."""
+    made = shutil.copytree(REFERENCE, folder / f"package-{version}")
+    card = made / "card.toml"
+    card.write_text(card.read_text().replace('version = "1.1.0"', f'version = "{version}"'))
+    if pem:
+        (made / "card.sig").write_bytes(sign(SIGNED_PREFIX + card.read_bytes(), pem))
+    return made
+
+
+def study():
+    return clean_study(ct_slices(head_phantom(79, kind="epidural", slices=22, rows=160)))
+
+
+def stages(config):
+    with service.registry(config) as models:
+        return {one.version: str(one.stage) for one in models.all(NAME)}
+
+
+@pytest.fixture
+def force(config):
+    node = open_node(config, Role.COMPUTE)
+    made = ModelsInForce(node)
+    yield made
+    made.close()
+    node.database.close()
+
+
+def versions(force):
+    with force.begin() as triage:
+        return [f"{model.card.file.version} {model.stage}" for model in triage.models]
+
+
+def test_what_comes_with_the_node_begins_in_shadow_and_the_audit_says_who_decided(config, force):
+    assert versions(force) == ["1.1.0 shadow"]
+    with force._node.database.read() as connection:
+        entries = [e for e in audit.entries(connection) if e.action.startswith("model.")]
+    assert [e.action for e in entries] == ["model.add", "model.promote"]
+    assert {e.detail["who"] for e in entries} == {"configuration"}
+
+
+def test_a_new_version_never_replaces_what_decides_without_a_human(tmp_path):
+    folder = tmp_path / "models"
+    folder.mkdir()
+    package_of(folder, "1.0.0")
+    config = config_of(tmp_path, models_dir=folder, packaged_stage="live")
+    initialise(config)
+    with service.registry(config) as models:
+        assert service.take_in_packaged(config, models) == []
+        assert stages(config) == {"1.0.0": "live"}
+        package_of(folder, "2.0.0")
+        assert service.take_in_packaged(config, models) == []
+    assert stages(config) == {"1.0.0": "live", "2.0.0": "added"}
+    with service.registry(config) as models:
+        models.retire(NAME, "1.0.0", **WHO)
+        service.take_in_packaged(config, models)
+    assert "live" not in stages(config).values()
+
+
+def test_a_study_ends_with_the_models_it_began_with(tmp_path, config, force):
+    with service.registry(config) as models:
+        service.take_in(config, models, package_of(tmp_path, "2.0.0"), **WHO)
+        with force.begin() as before:
+            old = before.models[0].process.pid
+            models.promote(NAME, "2.0.0", Stage.SHADOW, **WHO)
+            models.retire(NAME, "1.1.0", **WHO)
+            assert force.refresh()
+            assert versions(force) == ["2.0.0 shadow"]
+            result = before.judge(study())
+            assert [f.model.version for f in result.findings] == ["1.1.0"]
+            os.kill(old, 0)  # its worker is still there
+        assert before.models[0].process.pid == 0
+        with force.begin() as now:
+            assert [f.model.version for f in now.judge(study()).findings] == ["2.0.0"]
+        assert not force.refresh()
+
+
+def test_a_change_of_stage_keeps_the_warm_worker(config, force):
+    with force.begin() as triage:
+        worker = triage.models[0].process.pid
+    with service.registry(config) as models:
+        models.promote(NAME, "1.1.0", Stage.INFORMATION, **WHO)
+        models.promote(NAME, "1.1.0", Stage.LIVE, **WHO)
+    force.refresh()
+    with force.begin() as triage:
+        assert triage.models[0].process.pid == worker
+        result = triage.judge(study())
+    assert result.deciding is not None
+    assert result.deciding.model.stage == "live"
+    assert result.told() == result
+
+
+def test_a_package_that_was_changed_on_the_disk_is_quarantined_and_told_in_every_result(config, force):
+    with force.begin() as triage:
+        folder, process = triage.models[0].card.folder, triage.models[0].process
+    folder.chmod(0o750)
+    (folder / "model.onnx").chmod(0o640)
+    data = bytearray((folder / "model.onnx").read_bytes())
+    data[1000] ^= 4
+    (folder / "model.onnx").write_bytes(bytes(data))
+    os.kill(process.pid, signal.SIGKILL)
+    time.sleep(0.2)
+    with force.begin() as triage:
+        finding = triage.judge(study()).top
+    assert finding is not None
+    assert finding.reason.startswith("model.unproven")
+    assert stages(config) == {"1.1.0": "quarantined"}
+    assert force.refresh()
+    with force.begin() as triage:
+        result = triage.judge(study())
+    assert result.reason.startswith("triage.no-model-runs")
+    assert "sha256 differs" in result.unavailable[0]
+    assert any("sha256 differs" in label for label in force.labels())
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (lambda p: (p / "card.toml").write_text((p / "card.toml").read_text() + "#"), "triage.model-signature"),
+        (lambda p: (p / "card.sig").unlink(), "triage.model-unsigned"),
+        (lambda p: (p / "model.onnx").write_bytes(b"x"), "triage.model-invalid"),
+        (lambda p: (p / "more.bin").write_bytes(b"x"), "triage.model-invalid"),
+    ],
+)
+def test_a_package_that_is_not_what_it_says_is_not_taken_in(tmp_path, config, damage, code):
+    package = package_of(tmp_path, "2.0.0")
+    damage(package)
+    with service.registry(config) as models, pytest.raises(Stop) as caught:
+        service.take_in(config, models, package, **WHO)
+    assert caught.value.code == code
+    assert stages(config) == {}
+    assert list(service.kept_path(config).iterdir()) == []
+
+
+def test_a_package_of_a_maker_who_is_not_trusted_is_not_taken_in(tmp_path, config):
+    with service.registry(config) as models, pytest.raises(Stop) as caught:
+        service.take_in(config, models, package_of(tmp_path, "2.0.0", pem=new_signing_key()[0]), **WHO)
+    assert caught.value.code == "triage.model-signature"
+
+
+def test_an_archive_with_a_path_out_of_it_leaves_nothing(tmp_path, config):
+    source = tmp_path / "evil.tar"
+    with tarfile.open(source, "w") as out:
+        out.add(REFERENCE / "card.toml", "../../keys/card.toml")
+    with service.registry(config) as models, pytest.raises(Quarantine) as caught:
+        service.take_in(config, models, source, **WHO)
+    assert caught.value.code == "model.archive"
+    assert list(service.kept_path(config).iterdir()) == []
+
+
+def test_a_promotion_of_what_fails_here_changes_nothing(tmp_path, config):
+    with service.registry(config) as models:
+        one = service.take_in(config, models, package_of(tmp_path, "2.0.0"), **WHO).one
+        golden = service.kept_path(config) / one.package / "golden.npz"
+        golden.chmod(0o640)
+        golden.write_bytes(b"junk")
+        generation = models.generation()
+        with pytest.raises(Stop, match=r"triage\.model-invalid"):
+            service.promote(config, models, NAME, "2.0.0", Stage.SHADOW, **WHO)
+        assert models.generation() == generation
+
+
+def test_a_package_that_was_damaged_on_the_disk_is_mended_by_adding_it_again(tmp_path, config):
+    package = package_of(tmp_path, "2.0.0")
+    with service.registry(config) as models:
+        one = service.take_in(config, models, package, **WHO).one
+        kept = service.kept_path(config) / one.package
+        kept.chmod(0o750)
+        (kept / "golden.npz").unlink()
+        assert not service.take_in(config, models, package, **WHO).new
+        assert service.prove(config, one)[0].variant == "int8"
+
+
+def run(config_file, *words):
+    done = CliRunner().invoke(app, ["--config", str(config_file), "--json", "model", *words])
+    assert done.exit_code == 0, (words, done.output, done.exception)
+    return json.loads(done.stdout)
+
+
+def test_the_administrators_page_from_the_archive_to_the_rollback(tmp_path):
+    """As `edge-node docs models` tells it."""
+    key = tmp_path / "maker.pem"
+    package = package_of(tmp_path, "2.1.0", pem=None)
+    config_file = tmp_path / "edge-node.toml"
+    config_file.write_text('[node]\ndata_dir = "data"\n')
+    public = run(config_file, "sign", str(package), "--key", str(key))["public_key"]
+    assert key.stat().st_mode & 0o777 == 0o400
+    config_file.write_text(
+        f'[node]\ndata_dir = "data"\n[triage]\nthreads = 1\nprovider = "cpu"\ntrusted_keys = ["{public}"]\n'
+    )
+    assert CliRunner().invoke(app, ["--config", str(config_file), "init"]).exit_code == 0
+    archive = tmp_path / "pe.tar.gz"
+    with tarfile.open(archive, "w:gz") as out:
+        out.add(package, "pe-2.1.0")
+    assert run(config_file, "check", str(archive))["admitted"] is True
+    added = run(config_file, "add", str(archive), "--by", "A. Admin")
+    assert (added["stage"], added["trust"]) == ("added", f"signed by {public_key_id(public)}")
+    by = ("--by", "Dr. R. Adams", "--why", "committee of 3 May")
+    for stage in ("shadow", "information", "live"):
+        assert run(config_file, "promote", NAME, "2.1.0", "--to", stage, *by)["stage"] == stage
+    assert run(config_file, "verify", NAME)["provider"] == "CPUExecutionProvider"
+    assert run(config_file, "bench", NAME, "--rounds", "1", "--items", "4")["median_s"] > 0
+    assert run(config_file, "rollback", NAME, *by)["stages"] == {"2.1.0": "information"}
+    assert run(config_file, "retire", NAME, "2.1.0", *by)["stage"] == "retired"
+    shown = run(config_file, "show", NAME)
+    assert [c["kind"] for c in shown["changes"]] == ["retire", "rollback", "promote", "promote", "promote", "add"]
+    assert {c["who"] for c in shown["changes"][:5]} == {"Dr. R. Adams"}
+    assert shown["card"]["regulatory"].startswith("Not a medical device")
+    assert [row["stage"] for row in run(config_file, "list")] == ["retired"]

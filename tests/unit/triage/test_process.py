@@ -1,0 +1,253 @@
+"""What a model does to its worker stays in its worker; what it says is believed only if a sound model could say it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+from functools import cache
+
+import numpy as np
+import pytest
+
+from edge_node.demo.phantom import head_phantom
+from edge_node.domain.errors import Retry, Stop
+from edge_node.domain.finding import TriageOutcome, Verdict
+from edge_node.domain.model import Stage
+from edge_node.triage.judge import Triage
+from edge_node.triage.model import ModelFault, Source, Terms, load_model, make_engine
+from edge_node.triage.runner import CPU, CUDA
+from edge_node.triage.turns import Turns
+from tests.unit.triage import engines
+from tests.unit.triage.studies import ON_CPU, REFERENCE, clean_study, ct_slices, loaded
+
+
+@pytest.fixture
+def package(tmp_path):
+    return shutil.copytree(REFERENCE, tmp_path / "ref")
+
+
+@contextmanager
+def model_that(package, make):
+    model = loaded(package, make=make)
+    try:
+        yield model
+    finally:
+        model.process.close()
+
+
+@cache
+def study():
+    return clean_study(ct_slices(head_phantom(79, kind="epidural", slices=22, rows=160)))
+
+
+def slabs(count):
+    return {"slabs": np.full((count, 5, 160, 160), 0.5, np.float32)}
+
+
+def soon(seconds=60.0):
+    return time.monotonic() + seconds
+
+
+def test_a_model_that_crashes_once_is_tried_again_and_the_study_gets_its_answer(package):
+    with model_that(package, engines.crashes_once) as model:
+        result = Triage([model], threads=1, time_limit_s=60).judge(study())
+        assert model.process.restarts == 1
+        assert not model.fault
+    assert result.top is not None
+    assert result.top.verdict is not Verdict.CANNOT_JUDGE
+
+
+def test_a_model_that_crashes_twice_is_out_of_service_and_the_others_go_on(package):
+    told = []
+    with model_that(package, engines.crashes) as bad, model_that(REFERENCE, make_engine) as other:
+        triage = Triage([bad, other], threads=1, time_limit_s=60, on_fault=told.append)
+        result = triage.judge(study())
+        assert bad.process.pid == 0
+        verdicts = {finding.verdict for finding in result.findings}
+        assert told == [bad]
+        assert bad.fault.startswith("model.crashed: its worker died twice")
+        assert Verdict.CANNOT_JUDGE in verdicts
+        assert verdicts & {Verdict.FLAGGED, Verdict.NOT_FLAGGED}
+        again = triage.judge(study())
+    assert len(again.findings) == 1
+    assert "model.crashed" in again.unavailable[0]
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_a_study_takes_nothing_along(package):
+    with model_that(package, engines.slow) as model:
+        killed = model.process.pid
+
+        def kill():
+            time.sleep(0.3)
+            os.kill(killed, signal.SIGKILL)
+
+        threading.Thread(target=kill).start()
+        result = Triage([model], threads=1, time_limit_s=60).judge(study())
+        assert model.process.pid not in (0, killed)
+    assert result.top is not None
+    assert result.top.verdict is not Verdict.CANNOT_JUDGE
+
+
+def test_a_worker_that_dies_while_it_is_proven_is_no_model(package):
+    with pytest.raises(Stop) as caught:
+        loaded(package, make=engines.crashes_at_start)
+    assert caught.value.code == "triage.model-crashed"
+
+
+def test_a_model_that_hangs_is_stopped_at_the_limit_and_the_study_is_skipped(package):
+    with model_that(package, engines.hangs) as model:
+        began = time.monotonic()
+        result = Triage([model], threads=1, time_limit_s=1.5).judge(study())
+        assert time.monotonic() - began < 10
+        assert model.process.pid == 0
+        assert result.outcome is TriageOutcome.SKIPPED
+        assert result.reason.startswith("triage.time-limit")
+        assert not model.fault
+
+
+def test_nan_is_never_an_answer(package):
+    with model_that(package, engines.says_nan) as model:
+        result = Triage([model], threads=1, time_limit_s=60).judge(study())
+        assert result.top is not None
+        assert result.top.verdict is Verdict.CANNOT_JUDGE
+        assert result.top.reason.startswith("model.output: output logits holds values that are no numbers")
+        assert result.top.probability == 0
+        assert not model.fault  # it still gives its golden answers: this study it was
+
+
+def test_a_model_whose_golden_answers_are_gone_too_is_out_of_service(package):
+    with model_that(package, engines.says_nan_for_ever) as model:
+        result = Triage([model], threads=1, time_limit_s=60).judge(study())
+        assert result.top is not None
+        assert result.top.verdict is Verdict.CANNOT_JUDGE
+        assert model.fault.startswith("model.unproven")
+
+
+def test_a_lost_device_is_looked_for_again(package):
+    with model_that(package, engines.loses_its_device) as model:
+        assert len(model.run(slabs(3), soon(), 100)["logits"]) == 3
+        assert model.process.restarts == 1
+
+
+def test_when_the_gpu_is_gone_the_whole_study_is_judged_by_one_variant(package):
+    with model_that(package, engines.loses_its_gpu) as model:
+        assert (model.variant, model.provider) == ("fp32", CUDA)
+        out = model.run(slabs(40), soon(), 100)["logits"]
+        assert (model.variant, model.provider) == ("int8", CPU)
+        assert model.identity.variant == "int8"
+    with model_that(REFERENCE, make_engine) as sound:
+        np.testing.assert_array_equal(out, sound.run(slabs(40), soon(), 100)["logits"])
+
+
+def test_a_full_device_is_a_retry_and_the_next_study_gets_a_fresh_worker(package):
+    with model_that(package, engines.has_no_memory) as model:
+        with pytest.raises(Retry) as caught:
+            model.run(slabs(1), soon(), 100)
+        assert caught.value.code == "triage.gpu-memory"
+        assert model.process.pid == 0
+
+
+def test_a_package_that_changes_while_it_runs_is_found_out_at_the_next_start(package):
+    with model_that(package, engines.crashes_once) as model:
+        data = bytearray((package / "model.onnx").read_bytes())
+        data[1000] ^= 4
+        (package / "model.onnx").write_bytes(bytes(data))
+        with pytest.raises(ModelFault) as caught:
+            model.run(slabs(1), soon(), 100)
+    assert caught.value.reason == "model.unproven"
+    assert "sha256 differs" in caught.value.text
+
+
+def test_a_role_that_stops_in_the_middle_of_a_study_blames_no_model(package):
+    with model_that(package, engines.hangs) as model:
+        threading.Timer(0.5, model.process.close).start()
+        with pytest.raises(Retry):
+            model.run(slabs(1), soon(), 100)
+        assert not model.fault
+
+
+def test_an_unsigned_package_runs_only_where_the_site_says_so_and_every_result_says_it(package):
+    card = package / "card.toml"
+    card.write_text(card.read_text() + "\n# changed by the site\n")
+    with pytest.raises(Stop) as caught:
+        load_model(Source(package), Terms(), ON_CPU)
+    assert caught.value.code == "triage.model-unsigned"
+    with model_that(package, make_engine) as model:
+        result = Triage([model], threads=1, time_limit_s=60).judge(study())
+        assert "UNSIGNED" in model.label
+    assert result.top is not None
+    assert result.top.model.label.startswith("UNSIGNED PACKAGE; ")
+    assert result.top.model.trust == "unsigned"
+
+
+def test_the_shadow_of_a_model_changes_nothing_that_is_told(package):
+    model = load_model(Source(REFERENCE, Stage.SHADOW), Terms(), ON_CPU)
+    try:
+        result = Triage([model], threads=1, time_limit_s=60).judge(study())
+    finally:
+        model.process.close()
+    assert result.top is not None
+    assert result.top.model.stage == "shadow"
+    assert result.deciding is None
+    assert result.told().outcome is TriageOutcome.SKIPPED
+    assert result.told().key_image is None
+    assert not result.told().findings
+
+
+def test_the_most_urgent_waits_for_one_turn_at_most():
+    turns, order = Turns(), []
+    begun, go = threading.Event(), threading.Event()
+
+    def first():
+        with turns.take(500, 10):
+            begun.set()
+            go.wait()
+
+    def later(urgency):
+        with turns.take(urgency, 10):
+            order.append(urgency)
+
+    threads = [threading.Thread(target=first)]
+    threads[0].start()
+    begun.wait()
+    for urgency in (240, 60, 720, 15):
+        threads.append(threading.Thread(target=later, args=(urgency,)))
+        threads[-1].start()
+    while len(turns._waiting) < 4:
+        time.sleep(0.01)
+    go.set()
+    for thread in threads:
+        thread.join()
+    assert order == [15, 60, 240, 720]
+
+
+def test_an_urgent_study_passes_a_long_one_at_the_next_batch(package):
+    with model_that(package, engines.slow) as model:
+        done = []
+
+        def routine():
+            model.run(slabs(96), soon(), 720)  # six batches of half a second and more
+            done.append("routine")
+
+        thread = threading.Thread(target=routine)
+        thread.start()
+        time.sleep(0.7)
+        model.run(slabs(4), soon(), 15)
+        done.append("urgent")
+        thread.join()
+    assert done == ["urgent", "routine"]
+
+
+def test_a_worker_loads_nothing_that_reads_dicom():
+    """It starts in a fraction of the time, and somebody else's model has less around it."""
+    code = (
+        "import sys, edge_node.triage.process, edge_node.triage.model\n"
+        "print([m for m in ('pydicom', 'PIL', 'sqlalchemy') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
