@@ -73,12 +73,24 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Mask:
+    """Where a finding lies on its original image: rows x columns bits, row by row, the first in the lowest bit of a
+    byte, the last byte filled up with zeros (PS3.5 8.1.1)."""
+
+    rows: int
+    columns: int
+    bits: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class KeyImage:
-    """The key image as it will be shown: RGB, rows x columns x 3 bytes, finding and banner drawn in."""
+    """The key image as it will be shown: RGB, rows x columns x 3 bytes, finding and banner drawn in; `mask` is the
+    model's mark on the matrix of the image it was drawn from, None when it made none."""
 
     rows: int
     columns: int
     rgb: bytes
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from pynetdicom import AE, _config, evt
+from pydicom.uid import UID
+from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import AddressInformation, AssociationServer, RequestHandler
 
@@ -25,6 +26,7 @@ from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.status import Status
 from edge_node.receive.admission import DISK_LOW, DRAINING, Admission, Pace, Places, Rejection
 from edge_node.receive.command import StoreRequest, uid_text
+from edge_node.receive.commitment import MODEL, Committed, answer_to
 from edge_node.receive.landing import Arrival, Budget, Landing
 from edge_node.receive.tally import Tally
 from edge_node.receive.upper_layer import MAX_PDU, Fault, StorageAssociation, check_library
@@ -64,6 +66,7 @@ class _Handler(RequestHandler):
         acceptor.implementation_version_name = self.ae.implementation_version_name
         association.requestor.address_info = AddressInformation.from_tuple(self.client_address)
         association.bind(evt.EVT_C_ECHO, _on_echo)
+        association.bind(evt.EVT_N_EVENT_REPORT, server.desk.on_commitment)
         server.desk.arrived(association)
         return association
 
@@ -106,7 +109,8 @@ class StorageSCP:
 
     `free_bytes` is the room on the data disk: below `reserve` bytes nothing is taken, below `low` bytes no association
     is accepted. What cannot stay in memory on its way in lies sealed in `folder`. `further_ae_titles` are called AE
-    titles it answers to besides its own.
+    titles it answers to besides its own. `committed` takes the archive's answers to our requests for storage
+    commitment; without it that service is not offered.
     """
 
     def __init__(
@@ -119,9 +123,11 @@ class StorageSCP:
         reserve: int = 0,
         low: int = 0,
         further_ae_titles: Collection[str] = (),
+        committed: Committed | None = None,
     ) -> None:
         self._config = config
         self._accept = accept
+        self._committed = committed
         self._free_bytes = free_bytes
         self._reserve = reserve
         self._low = max(low, reserve)
@@ -243,10 +249,20 @@ class StorageSCP:
             with self._lock:
                 self._open[association] = sender
             proposed = request.presentation_context_definition_list
-            association.acceptor.supported_contexts = self._admission.contexts_for(proposed)
+            contexts = self._admission.contexts_for(proposed)
+            if self._committed is not None:
+                contexts.append(_as_scu_of(MODEL))
+            association.acceptor.supported_contexts = contexts
             return None
         self._tell(association.sender, rejection.reason)
         return rejection.result, rejection.source, rejection.diagnostic
+
+    def on_commitment(self, event: evt.Event) -> tuple[int, None]:
+        """N-EVENT-REPORT: the archive says what became of results of ours."""
+        assert self._committed is not None  # the context is accepted only then
+        status = answer_to(event, self._committed)
+        log.info("commitment.reported", calling_ae=event.assoc.sender, status=Status(status).name)
+        return status, None
 
     def fault(self, association: StorageAssociation, reason: str) -> None:
         self._tell(association.sender, reason)
@@ -320,6 +336,13 @@ class StorageSCP:
         number = self.refused.count(sender, reason)
         if number <= 10 or number % 100 == 0:
             log.warning("sender.refused", calling_ae=sender, reason=reason, count=number, **more)
+
+
+def _as_scu_of(sop_class: str) -> Any:
+    """A context whose peer may take the SCP's role; one that proposes no role is understood as well."""
+    context = build_context(UID(sop_class))
+    context.scu_role, context.scp_role = True, True
+    return context
 
 
 def _address(association: StorageAssociation) -> str:

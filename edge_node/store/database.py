@@ -47,12 +47,21 @@ def _add_escrow(connection: Connection) -> None:
     tables.escrow.create(connection, checkfirst=True)
 
 
+def _add_proof(connection: Connection) -> None:
+    """Version 5: storage commitment of results, whether a human reads the study already, and masks of findings."""
+    if "sealed_mask" not in {column["name"] for column in inspect(connection).get_columns("finding")}:
+        connection.execute(text("ALTER TABLE finding ADD COLUMN sealed_mask BLOB"))
+    tables.commitment.create(connection, checkfirst=True)
+    tables.reader.create(connection, checkfirst=True)
+
+
 # One entry per schema version, in order; an entry is never edited once released.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _create_first_schema,
     _add_pixel_work,
     _add_trial,
     _add_escrow,
+    _add_proof,
 )
 
 

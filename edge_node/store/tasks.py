@@ -274,6 +274,19 @@ def unfinished(connection: Connection, study_key: str, revision: int, steps: Ite
     )
 
 
+def waits_for_first_try(connection: Connection, study_key: str, revision: int, step: str, target: str) -> bool:
+    """Whether that row is there, neither done nor dead, and nothing has gone wrong with it so far."""
+    row = connection.execute(
+        select(task.c.state, task.c.failures).where(
+            task.c.study_key == study_key,
+            task.c.revision == revision,
+            task.c.step == step,
+            task.c.target == target,
+        )
+    ).one_or_none()
+    return row is not None and row.state in (TaskState.READY, TaskState.LEASED) and not row.failures
+
+
 def requeue(connection: Connection, study_key: str, *, steps: Iterable[str], states: Iterable[str]) -> int:
     """Make rows of `steps` of the study's current revision READY again at once; returns how many."""
     current = select(study.c.revision).where(study.c.study_key == study_key).scalar_subquery()

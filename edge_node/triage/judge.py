@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 
 from edge_node.domain.errors import Quarantine, Stop
-from edge_node.domain.finding import Finding, KeyImage, ModelIdentity, TriageOutcome, TriageResult, Verdict
+from edge_node.domain.finding import Finding, KeyImage, Mask, ModelIdentity, TriageOutcome, TriageResult, Verdict
 from edge_node.domain.study import CleanStudy
 from edge_node.triage import picture, score
 from edge_node.triage.card import Card, load_card
@@ -234,7 +234,16 @@ def _finding(
         picture.edge_letters(key.along_row, key.along_column),
         key.spacing[0] / key.spacing[1],
     )
-    return finding, image
+    return finding, image if heat is None else replace(image, mask=_mask(heat))
+
+
+def _mask(heat: Floats) -> Mask | None:
+    """The stored pixels within half of the strongest mark, None when there is no mark."""
+    marked = heat >= heat.max() / 2
+    if not heat.max() > 0:
+        return None
+    rows, columns = heat.shape
+    return Mask(rows, columns, np.packbits(marked, bitorder="little").tobytes())
 
 
 def _stored_box(hot: NDArray[np.bool_], stack: Stack, index: int, made: Prepared) -> tuple[int, int, int, int]:

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from edge_node.config.destinations import Hl7
 from edge_node.domain.errors import Quarantine, Retry, Stop
 from edge_node.domain.finding import TriageOutcome, TriageResult, Verdict
-from edge_node.worklist.evidence import report_reference
+from edge_node.worklist.header import report_reference
 from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.writer import Site, WorklistWriter
 from edge_node.worklist.writers import WRITERS
