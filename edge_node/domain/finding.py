@@ -9,6 +9,10 @@ from typing import Any
 
 ADVISORY = "ADVISORY ONLY - NOT FOR DIAGNOSTIC USE. A radiologist must read this study."
 
+# The reason of a result that a human withdrew begins so; any other result that is not judged withdraws nothing.
+WITHDRAWN = "triage.withdrawn"
+WITHDRAWN_UNSAFE = "triage.withdrawn-unsafe"
+
 
 class Verdict(StrEnum):
     """There is no "normal" and no "negative": a model that raises nothing says NOT_FLAGGED."""

@@ -18,7 +18,7 @@ from edge_node.config.secrets import RoleKeys
 from edge_node.config.tls import peer_of
 from edge_node.deid import key_id_of
 from edge_node.domain.errors import Quarantine
-from edge_node.domain.finding import TriageOutcome, TriageResult
+from edge_node.domain.finding import WITHDRAWN, TriageOutcome, TriageResult
 from edge_node.domain.modes import may_write
 from edge_node.domain.worklist import Peer
 from edge_node.pipeline import Done
@@ -26,7 +26,6 @@ from edge_node.service.node import Node
 from edge_node.store import commitments, readers, studies
 from edge_node.store.readers import Reader, Reading
 from edge_node.store.tasks import Task, enqueue, waits_for_first_try
-from edge_node.worklist.evidence import WITHDRAWN
 from edge_node.worklist.header import CLASSES, REPORTS, ReportReference, series_uid
 from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.modes import Modes

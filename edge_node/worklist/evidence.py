@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from edge_node.domain.finding import Finding, KeyImage, TriageOutcome, Verdict
+from edge_node.domain.finding import WITHDRAWN_UNSAFE, Finding, KeyImage, TriageOutcome, Verdict
 from edge_node.worklist.header import CLASSES, REPORTS, Making, ReportReference, series_uid
 from edge_node.worklist.key_image import key_image
 from edge_node.worklist.key_objects import Rejection, key_objects, rejection_note
@@ -21,9 +21,6 @@ from edge_node.worklist.source_image import SourceImage
 from edge_node.worklist.writer import Standing, WriteBack
 
 FURTHER = ("kos", "seg", "gsps")
-# How `service` marks a result that a human withdrew; without these words a result that is not judged withdraws nothing.
-WITHDRAWN = "triage.withdrawn"
-WITHDRAWN_UNSAFE = "triage.withdrawn-unsafe"
 
 
 @dataclass(frozen=True, slots=True)

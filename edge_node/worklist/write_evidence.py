@@ -13,8 +13,8 @@ from edge_node.worklist.writer import Site, WriteBack, WriteReport, configured
 class EvidenceWriter:
     """Stores what `evidence.wanted` names.
 
-    Outcomes: ``stored`` as wanted; ``stored-less`` where the archive takes less, or an older kind of report; ``withdrawn``
-    when a rejection note went out; ``nothing-to-store``.
+    Outcomes: ``stored`` as wanted; ``stored-less`` where the archive takes less, or an older kind of report;
+    ``withdrawn`` when a rejection note went out; ``nothing-to-store``.
     """
 
     reorders: ClassVar[bool] = False

@@ -15,8 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, DigitalXRayImageStorageForPresentation, EnhancedCTImageStorage
 from pynetdicom import evt
 
-from edge_node.domain.finding import Mask, TriageOutcome, TriageResult, Verdict
-from edge_node.worklist.evidence import WITHDRAWN, WITHDRAWN_UNSAFE, wanted
+from edge_node.domain.finding import WITHDRAWN, WITHDRAWN_UNSAFE, Mask, TriageOutcome, TriageResult, Verdict
+from edge_node.worklist.evidence import wanted
 from edge_node.worklist.header import CLASSES, REPORTS, report_reference
 from edge_node.worklist.writer import Site, Standing, WriteBack
 from edge_node.worklist.writers import WRITERS
