@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import pytest
 from sqlalchemy import update
 
 from edge_node.domain.errors import Quarantine
-from edge_node.domain.finding import Code, ModelIdentity, TriageOutcome, TriageResult
+from edge_node.domain.finding import Code, Mask, ModelIdentity, TriageOutcome, TriageResult
 from edge_node.domain.study import StudyState, TaskState
 from edge_node.service import commitment_steps, roles
 from edge_node.store import readers
 from edge_node.store.readers import Reading
-from edge_node.store.retention import destroy_identity
+from edge_node.store.retention import destroy_clean, destroy_identity
 from edge_node.store.tables import study, task
 from edge_node.store.withdrawal import withdraw
 from edge_node.worklist.header import CLASSES
@@ -197,3 +198,21 @@ def test_revisions_of_the_ledger_and_of_the_study_agree_after_a_withdrawal(judge
         with node.node.database.read() as connection:
             assert connection.execute(study.select()).one().revision == 2
         assert node.row("evidence", 2)["state"] == TaskState.READY
+
+
+def test_the_mark_is_kept_sealed_with_the_key_image_and_goes_with_it(judged: Make) -> None:
+    with Archive() as archive:
+        node = judged(archive, commitment="off")
+        plain = result(finding(key_sop_uid=shown(node)))
+        assert plain.key_image is not None
+        mask = Mask(3, 5, b"\x15\x40")
+        marked = replace(plain, key_image=replace(plain.key_image, mask=mask))
+        with node.node.database.write() as connection:
+            node.node.clean.put_finding(connection, node.study_key, 2, marked)
+        assert node.node.clean.finding(node.study_key, 2) == marked
+        with node.node.database.write() as connection:
+            connection.execute(update(study).values(state=StudyState.DELIVERED))
+            destroy_clean(connection, node.study_key, 1)
+        kept = node.node.clean.finding(node.study_key, 2)
+        assert kept is not None
+        assert kept.key_image is None
