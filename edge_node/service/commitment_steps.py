@@ -9,6 +9,7 @@ from edge_node import pipeline
 from edge_node.config.schema import Config
 from edge_node.domain.commitment import CommitmentReport, CommitmentState, StoredReference
 from edge_node.domain.errors import Quarantine, Retry
+from edge_node.domain.modes import may_write
 from edge_node.domain.worklist import Peer
 from edge_node.pipeline import Done
 from edge_node.service.dicom_steps import EVIDENCE, modes_of, order_of, result_keys, site_of
@@ -28,7 +29,7 @@ ASKS = 2  # an archive that stays silent is asked so often
 RESENDS = 2  # what it does not commit is sent again so often
 READS = 4  # what is not found is looked for so often: an archive may index later than it answers
 FIRST_LINGER_S = 5.0  # how long the association of a request stays open for the answer; later requests wait longer
-LOOK_AGAIN_S = 15.0  # the receiver wakes this work when an answer comes; this is for an answer that met a claimed row
+LOOK_AGAIN_S = 60.0  # the receiver wakes this work when an answer comes; this is for an answer that met a claimed row
 
 
 def commits(config: Config) -> bool:
@@ -62,6 +63,9 @@ class _Proof:
 
     def work(self, task: Task) -> Done:
         """Ends with the outcome, with Retry while an answer is awaited, with Quarantine when a human must look."""
+        mode = self._modes.of_writer(EVIDENCE)
+        if not may_write(mode, reorders=False):
+            return Done(f"worklist.{mode}", {"writer": commitments.TARGET})  # proving may mean to send again
         with self._node.database.read() as connection:
             written = studies.written(connection, task.study_key, EVIDENCE)
             asked = commitments.asked(connection, task.study_key, task.revision)

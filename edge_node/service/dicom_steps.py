@@ -36,6 +36,7 @@ from edge_node.worklist.writers import WRITERS
 EVIDENCE = "evidence"
 EVIDENCE_FIRST_S = 5.0  # so long the others wait for the report they refer to, as long as nothing went wrong with it
 LOOK_S = 0.05
+ORDER_ONLY = frozenset({"ups", "ups_rs"})  # these tell where a study stands in the list, not what was found
 
 
 def site_of(config: Config) -> Site:
@@ -92,9 +93,10 @@ def worklist_work(node: Node, writer_name: str) -> pipeline.Work:
             _after_evidence(node, task)
         with node.database.read() as connection:
             reading = readers.of(connection, task.study_key)
-        if reading is not None and _withheld(node.config, reading, reorders=kind.reorders):
-            return Done("worklist.late", {"writer": writer_name, "reading": str(reading.state)})
         order = order_of(node, modes, key_of, task, writer_name, reading)
+        takes_back = order.replaces is not None and order.result.outcome is not TriageOutcome.FINDING
+        if reading is not None and not takes_back and _withheld(node.config, reading, writer_name):
+            return Done("worklist.late", {"writer": writer_name, "reading": str(reading.state)})
         if order.replaces is not None and _judged_nothing(order.result):
             return Done("worklist.stands", {"writer": writer_name, "revision": order.replaces})
         return _done(node, task, writer.write(order))
@@ -165,9 +167,9 @@ def _after_evidence(node: Node, task: Task) -> None:
         time.sleep(LOOK_S)
 
 
-def _withheld(config: Config, reading: Reader, *, reorders: bool) -> bool:
-    """Nothing is left to re-order once a report exists; anything else is for the site to say."""
-    return config.worklist.late == "withhold" or (reorders and reading.state is Reading.REPORTED)
+def _withheld(config: Config, reading: Reader, writer_name: str) -> bool:
+    """Nothing is left to put in order once a report exists; anything else is for the site to say."""
+    return config.worklist.late == "withhold" or (writer_name in ORDER_ONLY and reading.state is Reading.REPORTED)
 
 
 def _judged_nothing(result: TriageResult) -> bool:

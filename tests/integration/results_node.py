@@ -122,14 +122,17 @@ class ResultsNode:
             scp.stop(1.0)
 
 
-def results_node(folder: Path, archive: Peer, **worklist: Any) -> ResultsNode:
-    """A live site whose archive is at `archive`."""
+def results_node(folder: Path, archive: Peer, *, worklist_at: Peer | None = None, **worklist: Any) -> ResultsNode:
+    """A live site whose archive is at `archive`, and whose UPS worklist at `worklist_at`."""
     options = {"mode": "live", "writers": ["evidence"], "timeout_s": 5, **worklist}
     config = Config(
         node=NodeSection(data_dir=folder / "data"),
         receive=Receive(host="127.0.0.1", port=0),
         worklist=Worklist(**options),
-        peers={"pacs": PeerEntry(ae_title=archive.ae_title, host=archive.host, port=archive.port)},
+        peers={
+            name: PeerEntry(ae_title=peer.ae_title, host=peer.host, port=peer.port)
+            for name, peer in (("pacs", archive), ("ups", worklist_at or archive))
+        },
     )
     if not (folder / "data").exists():
         initialise(config)

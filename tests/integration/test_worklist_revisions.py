@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,10 +12,13 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from edge_node.demo.pacs import ToyPacs
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import Code, Mask, ModelIdentity, TriageOutcome, TriageResult
 from edge_node.domain.study import StudyState, TaskState
+from edge_node.domain.worklist import Peer
 from edge_node.service import commitment_steps, roles
+from edge_node.service.dicom_steps import EVIDENCE_FIRST_S
 from edge_node.store import readers
 from edge_node.store.readers import Reading
 from edge_node.store.retention import destroy_clean, destroy_identity
@@ -22,6 +26,7 @@ from edge_node.store.tables import study, task
 from edge_node.store.withdrawal import withdraw
 from edge_node.worklist.header import CLASSES
 from tests.integration.peers_commitment import Archive
+from tests.integration.peers_orthanc import free_port
 from tests.integration.results_node import ResultsNode, results_node
 from tests.results_back import finding, result
 from tests.unit.service.site import image
@@ -216,3 +221,58 @@ def test_the_mark_is_kept_sealed_with_the_key_image_and_goes_with_it(judged: Mak
         kept = node.node.clean.finding(node.study_key, 2)
         assert kept is not None
         assert kept.key_image is None
+
+
+def test_a_withdrawal_is_never_withheld(judged: Make) -> None:
+    with Archive() as archive:
+        node = judged(archive, commitment="off", late="withhold")
+        node.run("evidence")
+        with node.node.database.write() as connection:
+            readers.note(connection, node.study_key, Reading.REPORTED, "hl7", time.time())
+        take_back(node)
+        assert node.run("evidence")["code"] == "evidence.withdrawn"
+
+
+def test_a_site_that_goes_back_to_shadow_is_not_sent_anything_again(judged: Make, tmp_path: Path) -> None:
+    with Archive(fail=1) as archive:
+        node = judged(archive)
+        node.run("evidence")
+        node.run("commitment")
+        quiet = results_node(tmp_path, archive.peer, mode="shadow")
+        quiet.study_key = node.study_key
+        stored = list(archive.stored)
+        assert quiet.run("commitment")["code"] == "worklist.shadow"
+        assert archive.stored == stored
+
+
+def test_the_others_wait_for_the_report_and_name_the_one_that_was_taken(judged: Make, tmp_path: Path) -> None:
+    """An archive without the newest kind of report: the workitem names the kind it has."""
+    classes = {CLASSES[kind] for kind in ("sr-enhanced", "sc")}
+    with Archive(classes=classes) as archive, ToyPacs(store=tmp_path / "toy") as toy:
+        worklist = Peer(toy.ae_title, "127.0.0.1", toy.port)
+        node = judged(archive, commitment="off", writers=["evidence", "ups"], worklist_at=worklist)
+        writing = threading.Timer(0.5, node.run, ("evidence",))
+        writing.start()
+        assert node.run("ups")["code"] == "ups.created"
+        writing.join()
+        [item] = toy.workitems
+        named = {
+            str(reference.ReferencedSOPClassUID)
+            for one in item.InputInformationSequence
+            for reference in one.ReferencedSOPSequence
+        }
+        assert CLASSES["sr-enhanced"] in named
+        assert CLASSES["sr"] not in named
+
+
+def test_nobody_waits_for_a_report_that_does_not_come(judged: Make, tmp_path: Path) -> None:
+    with Archive() as archive, ToyPacs(store=tmp_path / "toy") as toy:
+        worklist = Peer(toy.ae_title, "127.0.0.1", toy.port)
+        nowhere = Peer("NOWHERE", "127.0.0.1", free_port())
+        node = judged(archive, worklist_at=worklist, writers=["evidence", "ups"])
+        lost = results_node(tmp_path, nowhere, worklist_at=worklist, writers=["evidence", "ups"], timeout_s=1)
+        lost.study_key = node.study_key
+        assert lost.run("evidence")["code"] == "worklist.pacs-unavailable"
+        began = time.monotonic()
+        assert lost.run("ups")["code"] == "ups.created"
+        assert time.monotonic() - began < EVIDENCE_FIRST_S / 2
