@@ -36,6 +36,7 @@ from edge_node.worklist.writers import WRITERS
 EVIDENCE = "evidence"
 EVIDENCE_FIRST_S = 5.0  # so long the others wait for the report they refer to, as long as nothing went wrong with it
 LOOK_S = 0.05
+TAKEN = frozenset({str(UpsOutcome.BEING_READ), "late"})  # a worklist says that somebody has the study
 ORDER_ONLY = frozenset({"ups", "ups_rs"})  # these tell where a study stands in the list, not what was found
 
 
@@ -187,7 +188,7 @@ def _done(node: Node, task: Task, report: WriteReport) -> Done:
             )
         if WRITERS[report.writer].reorders and report.objects:
             studies.reading_written(connection, task.study_key, now)
-        if report.outcome == UpsOutcome.BEING_READ:
+        if report.outcome in TAKEN:
             readers.note(connection, task.study_key, Reading.CLAIMED, report.writer, now)
         if commits and report.objects:
             # A row of its own: until the archive has proven that it keeps the evidence, the study is not delivered.
