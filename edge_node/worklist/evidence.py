@@ -20,8 +20,6 @@ from edge_node.worklist.segmentation import segmentation
 from edge_node.worklist.source_image import SourceImage
 from edge_node.worklist.writer import Standing, WriteBack
 
-FURTHER = ("kos", "seg", "gsps")
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -43,9 +41,9 @@ def wanted(order: WriteBack, *, picture: bool, further: Collection[str] = ()) ->
     """What to store for a result, under the original study: report, key image, and what else the site wants of it.
 
     A result without a finding has none, unless it withdraws what an earlier revision left: then a rejection note.
-    `picture` says whether the key image is shown; `further` is of `FURTHER`, made for flagged findings only and where
-    the image allows it. Making raises Quarantine ``worklist.identity-incomplete`` when the finding names an image that
-    has no identity.
+    `picture` says whether the key image is shown; `further` is of kos, seg and gsps, made for flagged findings only and
+    where the image allows it. Making raises Quarantine ``worklist.identity-incomplete`` when the finding names an image
+    that has no identity.
     """
     making = Making(order.identity, order.key, order.revision, order.made_at, order.node, order.version)
     result, top = order.result, order.result.top

@@ -11,8 +11,8 @@ from enum import Enum
 from pydicom.dataset import Dataset
 
 from edge_node.domain.finding import ADVISORY, Finding
-from edge_node.worklist.header import CLASSES as KIND_CLASSES
 from edge_node.worklist.header import (
+    CLASSES,
     MANUFACTURER,
     MODEL_NAME,
     Making,
@@ -27,7 +27,7 @@ from edge_node.worklist.uids import result_uid
 from edge_node.worklist.words import about
 
 # Value type by which a content item refers to an object: pictures by IMAGE, everything else by COMPOSITE.
-_COMPOSITE = frozenset(KIND_CLASSES[kind] for kind in ("sr", "sr-comprehensive", "sr-enhanced", "kos", "gsps"))
+_COMPOSITE = frozenset(CLASSES[kind] for kind in ("sr", "sr-comprehensive", "sr-enhanced", "kos", "gsps"))
 
 
 class Rejection(Enum):

@@ -20,7 +20,6 @@ from edge_node.domain.study import Role, StudyState
 from edge_node.domain.worklist import Peer
 from edge_node.pipeline import Bench
 from edge_node.receive.scp import StorageSCP
-from edge_node.service import roles
 from edge_node.service.commitment_steps import commitment_work, note_commitment
 from edge_node.service.dicom_steps import worklist_work
 from edge_node.service.node import Node, open_node
@@ -29,7 +28,7 @@ from edge_node.service.setup import initialise
 from edge_node.store import audit, studies
 from edge_node.store.commitments import TARGET
 from edge_node.store.receipt import Receipt
-from edge_node.store.tables import task
+from edge_node.store.tables import study, task
 from edge_node.store.tasks import Task, enqueue
 from edge_node.worklist.priority import decide
 from tests.unit.deid.objects import received
@@ -55,9 +54,7 @@ class ResultsNode:
         """Settle and triage the study with this result; the work of the writers is due."""
         now = time.time()
         with self.node.database.write() as connection:
-            connection.execute(
-                studies.study.update().values(state=StudyState.SETTLED, settled_at=now, revision=revision)
-            )
+            connection.execute(study.update().values(state=StudyState.SETTLED, settled_at=now, revision=revision))
             self.node.clean.put_finding(connection, self.study_key, revision, result)
             priority = decide(arrival=now, order="ROUTINE", patient_class="", finding=result.top)
             studies.put_reading(connection, self.study_key, revision, priority)
@@ -137,6 +134,3 @@ def results_node(folder: Path, archive: Peer, *, worklist_at: Peer | None = None
     if not (folder / "data").exists():
         initialise(config)
     return ResultsNode(open_node(config, Role.DICOM))
-
-
-__all__ = ["ResultsNode", "results_node", "roles"]
