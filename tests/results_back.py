@@ -12,6 +12,8 @@ from pydicom.uid import CTImageStorage
 
 from edge_node.domain.finding import Code, Finding, KeyImage, ModelIdentity, TriageOutcome, TriageResult, Verdict
 from edge_node.domain.worklist import Priority
+from edge_node.worklist.evidence import Choice, Wanted, wanted
+from edge_node.worklist.header import CLASSES
 from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.priority import decide
 from edge_node.worklist.writer import WriteBack
@@ -142,3 +144,22 @@ def write_back(**change: Any) -> WriteBack:
         **change,
     }
     return WriteBack(**whole)
+
+
+KIND_OF = {sop_class: kind for kind, sop_class in reversed(CLASSES.items())}
+
+
+def things(*objects: Dataset) -> list[Wanted]:
+    """Objects as things to store that have no second choice."""
+
+    def thing(one: Dataset) -> Wanted:
+        return Wanted((Choice(KIND_OF[str(one.SOPClassUID)], lambda _: one),))
+
+    return [thing(one) for one in objects]
+
+
+def build(identity: WriteBackIdentity, result: TriageResult, **order: Any) -> list[Dataset]:
+    """The objects of a result for an archive that takes everything."""
+    further = order.pop("further", ())
+    whole = write_back(identity=identity, result=result, **order)
+    return [thing.choices[0].make(CLASSES) for thing in wanted(whole, picture=True, further=further)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from edge_node.cli.console import emit, table
+from edge_node.cli.console import emit, say, table
 from edge_node.cli.context import Invocation
 from edge_node.cli.node import clock
 from edge_node.domain.errors import Quarantine
@@ -58,6 +58,39 @@ def show(ctx: typer.Context, study: str, json: Json = False) -> None:
         )
     place: dict[str, Any] = {"place": number, "of": len(rows), **rows[number - 1]}
     emit(place, json=json or call.json, human=lambda: table(("what", "value"), list(_shown(place))))
+
+
+@app.command()
+def withdraw(
+    ctx: typer.Context,
+    study: str,
+    unsafe: Annotated[
+        bool, typer.Option("--unsafe", help="It must not be seen any more (wrong patient, wrong images).")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """Take a result back: a rejection note to the PACS, a withdrawal to every other system that was told.
+
+    The study keeps its place in the reading order: nothing moves a study down.
+    """
+    from edge_node.service.node import existing_ledger
+    from edge_node.service.roles import targets_of
+    from edge_node.store.withdrawal import withdraw as take_back
+
+    call: Invocation = ctx.obj
+    config = call.load().config
+    if not yes:
+        typer.confirm(f"Withdraw the result of {study} everywhere?", abort=True)
+    with existing_ledger(config).write() as connection:
+        revision = take_back(
+            connection, study, targets_of(config).of("worklist"), f"{config.node.name}/admin", unsafe=unsafe
+        )
+    emit(
+        {"study": study, "revision": revision},
+        json=json or call.json,
+        human=lambda: say(f"The result of {study} is withdrawn; every writer will tell it (revision {revision})."),
+    )
 
 
 def _shown(place: dict[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -16,6 +16,7 @@ from edge_node.config.destinations import Fhir, Hl7, UpsRs, WebPeer
 from edge_node.config.models import Triage
 from edge_node.config.retrieval import Pull, PullWeb
 from edge_node.config.section import AeTitle, Port, Section
+from edge_node.config.write_back import Worklist
 
 
 def _modality(value: str) -> str:
@@ -277,28 +278,6 @@ class Deid(Section):
     deface: bool = Field(
         default=False, description="Remove faces from head CT, and withhold head series that no method applies to."
     )
-
-
-class Worklist(Section):
-    """Write-back to the PACS."""
-
-    mode: Literal["shadow", "information", "live"] = Field(
-        default="shadow", description="shadow: write nothing; information: evidence only; live: all writers."
-    )
-    writers: list[Literal["evidence", "ups", "hl7", "fhir", "ups_rs"]] = Field(
-        default=["evidence", "ups"],
-        description="Who tells the hospital: evidence (SR and key image), ups (workitem by UPS-Push), hl7 (ORU"
-        " message), fhir (bundle), ups_rs (workitem by UPS-RS). None blocks another.",
-    )
-    pacs: str = Field(default="pacs", description="The peer ([peers.NAME]) that stores SR and key image.")
-    ups: str = Field(default="ups", description="The peer that keeps the UPS worklist (UPS-Push).")
-    calling_ae_title: AeTitle = Field(default="EDGENODE", description="AE title we use when we write back.")
-    key_image: Literal["always", "flagged", "never"] = Field(
-        default="always",
-        description="When to send a Secondary Capture of the key image with the finding drawn in.",
-    )
-    timeout_s: float = Field(default=30, gt=0, description="Network and DIMSE time-out of the write-back.")
-    max_age_hours: float = Field(default=24, gt=0, description="Deliveries that fail for so long wait for a human.")
 
 
 class Forward(WebPeer):

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from edge_node.domain.model import Stage
 
 ADVISORY = "ADVISORY ONLY - NOT FOR DIAGNOSTIC USE. A radiologist must read this study."
+
+# The reason of a result that a human withdrew begins so; any other result that is not judged withdraws nothing.
+WITHDRAWN = "triage.withdrawn"
+WITHDRAWN_UNSAFE = "triage.withdrawn-unsafe"
 
 
 class Verdict(StrEnum):
@@ -79,12 +83,24 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Mask:
+    """Where a finding lies on its original image: rows x columns bits, row by row, the first in the lowest bit of a
+    byte, the last byte filled up with zeros (PS3.5 8.1.1)."""
+
+    rows: int
+    columns: int
+    bits: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class KeyImage:
-    """The key image as it will be shown: RGB, rows x columns x 3 bytes, finding and banner drawn in."""
+    """The key image as it will be shown: RGB, rows x columns x 3 bytes, finding and banner drawn in; `mask` is the
+    model's mark on the matrix of the image it was drawn from, None when it made none."""
 
     rows: int
     columns: int
     rgb: bytes
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,24 +118,6 @@ class TriageResult:
         """The first finding: those that are told before those in shadow, flagged first, then the most urgent category,
         then the highest probability."""
         return min(self.findings, key=_rank, default=None)
-
-    @property
-    def deciding(self) -> Finding | None:
-        """The finding that may change the reading order: the first one of a live model."""
-        return min((f for f in self.findings if f.model.stage == Stage.LIVE), key=_rank, default=None)
-
-    def told(self) -> TriageResult:
-        """What the hospital is told: without the findings of models in shadow."""
-        spoken = tuple(f for f in self.findings if f.model.stage != Stage.SHADOW)
-        if len(spoken) == len(self.findings):
-            return self
-        if not spoken:
-            return TriageResult(
-                TriageOutcome.SKIPPED,
-                "triage.shadow: only models in shadow judged it, of which nobody is told",
-                unavailable=self.unavailable,
-            )
-        return replace(self, findings=spoken)
 
 
 def _rank(f: Finding) -> tuple[bool, bool, int, float]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from pynetdicom import AE, _config, evt
+from pydicom.uid import UID
+from pynetdicom import AE, _config, build_context, evt
 from pynetdicom.sop_class import Verification
 from pynetdicom.transport import AddressInformation, AssociationServer, RequestHandler
 
@@ -27,6 +28,7 @@ from edge_node.domain.status import Status
 from edge_node.receive.admission import DISK_LOW, DRAINING, Admission, Pace, Places, Rejection
 from edge_node.receive.announce import answer
 from edge_node.receive.command import StoreRequest, uid_text
+from edge_node.receive.commitment import MODEL, Committed, answer_to
 from edge_node.receive.landing import Arrival, Budget, Landing
 from edge_node.receive.tally import Tally
 from edge_node.receive.upper_layer import MAX_PDU, Fault, StorageAssociation, check_library
@@ -68,6 +70,7 @@ class _Handler(RequestHandler):
         association.bind(evt.EVT_C_ECHO, _on_echo)
         for event, command in ((evt.EVT_N_CREATE, Command.CREATE), (evt.EVT_N_SET, Command.SET)):
             association.bind(event, server.desk.announce, [command])
+        association.bind(evt.EVT_N_EVENT_REPORT, server.desk.on_commitment)
         server.desk.arrived(association)
         return association
 
@@ -110,7 +113,8 @@ class StorageSCP:
 
     `free_bytes` is the room on the data disk: below `reserve` bytes nothing is taken, below `low` bytes no association
     is accepted. What cannot stay in memory on its way in lies sealed in `folder`. `further_ae_titles` are called AE
-    titles it answers to besides its own, `signals` SOP classes by which studies are announced.
+    titles it answers to besides its own, `signals` SOP classes by which studies are announced. `committed` takes the
+    archive's answers to our requests for storage commitment; without it that service is not offered.
     """
 
     def __init__(
@@ -124,9 +128,11 @@ class StorageSCP:
         low: int = 0,
         further_ae_titles: Collection[str] = (),
         signals: Collection[str] = (),
+        committed: Committed | None = None,
     ) -> None:
         self._config = config
         self._accept = accept
+        self._committed = committed
         self._free_bytes = free_bytes
         self._reserve = reserve
         self._low = max(low, reserve)
@@ -248,10 +254,20 @@ class StorageSCP:
             with self._lock:
                 self._open[association] = sender
             proposed = request.presentation_context_definition_list
-            association.acceptor.supported_contexts = self._admission.contexts_for(proposed)
+            contexts = self._admission.contexts_for(proposed)
+            if self._committed is not None:
+                contexts.append(_as_scu_of(MODEL))
+            association.acceptor.supported_contexts = contexts
             return None
         self._tell(association.sender, rejection.reason)
         return rejection.result, rejection.source, rejection.diagnostic
+
+    def on_commitment(self, event: evt.Event) -> tuple[int, None]:
+        """N-EVENT-REPORT: the archive says what became of results of ours."""
+        assert self._committed is not None  # the context is accepted only then
+        status = answer_to(event, self._committed)
+        log.info("commitment.reported", calling_ae=event.assoc.sender, status=Status(status).name)
+        return status, None
 
     def fault(self, association: StorageAssociation, reason: str) -> None:
         self._tell(association.sender, reason)
@@ -341,6 +357,13 @@ class StorageSCP:
         number = self.refused.count(sender, reason)
         if number <= 10 or number % 100 == 0:
             log.warning("sender.refused", calling_ae=sender, reason=reason, count=number, **more)
+
+
+def _as_scu_of(sop_class: str) -> Any:
+    """A context whose peer may take the SCP's role; one that proposes no role is understood as well."""
+    context = build_context(UID(sop_class))
+    context.scu_role, context.scp_role = True, True
+    return context
 
 
 def _address(association: StorageAssociation) -> str:

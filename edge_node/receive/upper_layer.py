@@ -10,6 +10,7 @@ C-STORE data set (PS3.8 Annex E) land in memory as they come. It uses names that
 from __future__ import annotations
 
 import struct
+import threading
 import time
 from typing import Any, Protocol
 
@@ -33,6 +34,7 @@ LONGEST_PDU = 8 * MAX_PDU  # nobody may send data PDUs over MAX_PDU; an A-ASSOCI
 LONGEST_COMMAND = 65_536  # command set of any message, and data set of one that is no C-STORE
 LONGEST_SIGNAL = 4 << 20  # of a message that announces a study: it lists each of its instances
 LINGER_BYTES = 1 << 20
+HANDED_S = 5.0
 LINGER_S = 1.0  # for the peer to close after a reject, a release or an abort (the ARTIM timer of PS3.8 9.1.4)
 OPEN_FOR = ("3.0.",)
 _ASSOCIATE_RQ, _DATA, _LAST = 0x01, 0x04, 0x07
@@ -181,6 +183,7 @@ class _Message:
         self._command = bytearray()
         self._request: command.StoreRequest | None = None
         self._context = 0
+        self._reports = False  # the message that is not ours is an N-EVENT-REPORT
         self._other = 0  # bytes of a message that is not ours, still in the works
         self._refused: int | None = None
         self._passed_over = 0
@@ -223,7 +226,9 @@ class _Message:
             raise Fault("context-not-accepted")
         try:
             fields = command.parse(whole)
-            if command.number(fields, command.COMMAND_FIELD) != command.C_STORE_RQ:
+            kind = command.number(fields, command.COMMAND_FIELD)
+            self._reports = kind == command.N_EVENT_REPORT_RQ
+            if kind != command.C_STORE_RQ:
                 self._pass_on(whole, context, control)
                 return
             self._begin(command.StoreRequest.of(fields), context)
@@ -287,6 +292,10 @@ class _Message:
             raise Fault("command-malformed") from None
         if dimse.message is None or dimse.msg_queue.qsize() > waiting:
             self._other = 0
+            # pynetdicom hands an event report over in a thread of its own; nobody else would wake this one for it
+            until, broken = time.monotonic() + HANDED_S, self._association.dul.event_queue
+            while self._reports and dimse.msg_queue.qsize() == waiting and broken.empty() and time.monotonic() < until:
+                time.sleep(0.0005)
 
 
 class StorageAssociation(Association):  # type: ignore[misc]  # pynetdicom has no types
@@ -314,6 +323,13 @@ class StorageAssociation(Association):  # type: ignore[misc]  # pynetdicom has n
         """Accepted presentation contexts by ID."""
         contexts: dict[int, Any] = self._accepted_cx
         return contexts
+
+    def _serve_request(self, message: Any, context_id: int) -> None:
+        """Serve in this thread alone, also what pynetdicom hands over in another one."""
+        if threading.current_thread() is self:
+            super()._serve_request(message, context_id)
+        else:
+            self.dimse.msg_queue.put((context_id, message))
 
     def run_reactor(self) -> None:
         """The whole life of the association."""

@@ -18,6 +18,7 @@ from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import Node, spool_path
 from edge_node.store import audit, retention, studies
 from edge_node.store.tasks import Task
+from edge_node.worklist.modes import Modes
 from edge_node.worklist.priority import ORDER_MINUTES, decide
 
 log = structlog.get_logger()
@@ -56,6 +57,8 @@ def settle_due(node: Node) -> int:
 
 def triage_work(node: Node, models: ModelsInForce | None) -> pipeline.Work:
     """Judge the study and decide its place in the reading order. Without models the order alone decides."""
+    options = node.config.worklist
+    modes = Modes.of(options.mode, options.writer_modes, options.model_modes)
 
     def work(task: Task) -> Done:
         study = node.clean.study(task.study_key)
@@ -71,7 +74,7 @@ def triage_work(node: Node, models: ModelsInForce | None) -> pipeline.Work:
             arrival=float(row["first_received_at"]),
             order=str(row["order_priority"]),
             patient_class="",
-            finding=result.deciding,
+            finding=modes.permitted(result, reorders=True).top,
         )
 
         def commit(connection: Connection) -> None:

@@ -24,6 +24,7 @@ from edge_node.service.life import HEARTBEAT_S, Life
 from edge_node.service.node import Node, escrow_of, open_node, spool_path
 from edge_node.service.process import die_with_parent, harden, more_handles
 from edge_node.service.site_keys import SiteKey, continuing
+from edge_node.store.commitments import TARGET as COMMITMENT
 from edge_node.store.spool import free_bytes
 
 log = structlog.get_logger()
@@ -69,6 +70,7 @@ def _dicom(config: Config) -> int:
     from edge_node.receive.tls import TlsListener
     from edge_node.service import doors as other_doors
     from edge_node.service import pulling
+    from edge_node.service.commitment_steps import commits, note_commitment
 
     more_handles()
     node = open_node(config, Role.DICOM)
@@ -90,6 +92,7 @@ def _dicom(config: Config) -> int:
         low=low or reserve * 3 // 2,
         further_ae_titles=called_ae_titles(config),
         signals=[CLASSES[Kind(name)] for name in config.settle.signals],
+        committed=note_commitment(node) if commits(config) else None,
     )
     local = LocalDoor(
         config.node.data_dir,
@@ -194,6 +197,7 @@ def _keep(name: str, step: str, body: Callable[[Config], None], config: Config, 
 
 
 def _write_back(config: Config) -> None:
+    from edge_node.service.commitment_steps import commitment_work, commits
     from edge_node.service.dicom_steps import worklist_work
 
     harden()
@@ -207,6 +211,9 @@ def _write_back(config: Config) -> None:
     for name in config.worklist.writers:
         worker = bench(node, "worklist", worklist_work(node, name), max_age_s=max_age, target=name)
         life.thread(name, worker.run)
+    if commits(config):
+        proof = bench(node, "worklist", commitment_work(node), max_age_s=max_age, target=COMMITMENT)
+        life.thread(COMMITMENT, proof.run)
     code = life.wait()
     if code:
         raise SystemExit(code)

@@ -72,6 +72,14 @@ def _add_models(connection: Connection) -> None:
     tables.model_change.create(connection, checkfirst=True)
 
 
+def _add_proof(connection: Connection) -> None:
+    """Version 8: storage commitment of results, whether a human reads the study already, and masks of findings."""
+    if "sealed_mask" not in {column["name"] for column in inspect(connection).get_columns("finding")}:
+        connection.execute(text("ALTER TABLE finding ADD COLUMN sealed_mask BLOB"))
+    tables.commitment.create(connection, checkfirst=True)
+    tables.reader.create(connection, checkfirst=True)
+
+
 # One entry per schema version, in order; an entry is never edited once released.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _create_first_schema,
@@ -81,6 +89,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_announcements,
     _add_pulls,
     _add_models,
+    _add_proof,
 )
 
 

@@ -45,7 +45,9 @@ def destroy_clean(connection: Connection, study_key: str, revision: int) -> None
     if _is_past(connection, study_key, revision, (StudyState.DELIVERED, StudyState.CLOSED)):
         destroy(connection, study_key, KeyClass.CLEAN)
         connection.execute(update(instance).where(instance.c.study_key == study_key).values(kept=False))
-        connection.execute(update(finding).where(finding.c.study_key == study_key).values(sealed_key_image=None))
+        connection.execute(
+            update(finding).where(finding.c.study_key == study_key).values(sealed_key_image=None, sealed_mask=None)
+        )
 
 
 def close_quarantine(connection: Connection, item: str, state: str, actor: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 
 from edge_node.domain.announcement import NOTHING_ANNOUNCED, Announced
 from edge_node.domain.errors import Quarantine
-from edge_node.domain.finding import KeyImage, TriageResult, result_from_json, result_to_json
+from edge_node.domain.finding import KeyImage, Mask, TriageResult, result_from_json, result_to_json
 from edge_node.domain.study import CleanObject, CleanStudy, DeliveryState, KeyClass, StudyState
 from edge_node.domain.worklist import Priority
 from edge_node.store import announcements
@@ -20,6 +21,8 @@ from edge_node.store.keyring import Keyring
 from edge_node.store.seal import seal, unseal
 from edge_node.store.spool import Place, SpoolReader
 from edge_node.store.tables import delivery, envelope, finding, instance, reading, result_object, study
+
+_MASK_SIZE = struct.Struct(">II")  # rows and columns before the bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +190,13 @@ class CleanObjects:
 
     def put_finding(self, connection: Connection, study_key: str, revision: int, result: TriageResult) -> None:
         """Store the result of a triage; the key image is sealed. Replaces an earlier result of the same revision."""
-        image, sealed, key_id = result.key_image, None, ""
+        image, sealed, mask, key_id = result.key_image, None, None, ""
         if image is not None:
             key = self._keyring.obtain_in(connection, study_key, KeyClass.CLEAN)
             key_id, sealed = key.key_id, seal(key.secret, image.rgb, f"key image {study_key} {revision}")
+            if image.mask is not None:
+                size = _MASK_SIZE.pack(image.mask.rows, image.mask.columns)
+                mask = seal(key.secret, size + image.mask.bits, f"mask {study_key} {revision}")
         connection.execute(finding.delete().where(finding.c.study_key == study_key, finding.c.revision == revision))
         connection.execute(
             insert(finding).values(
@@ -201,6 +207,7 @@ class CleanObjects:
                 rows=image.rows if image else None,
                 columns=image.columns if image else None,
                 sealed_key_image=sealed,
+                sealed_mask=mask,
                 at=time.time(),
             )
         )
@@ -217,7 +224,12 @@ class CleanObjects:
         if with_image and row.sealed_key_image is not None:
             key = self._keyring.open(row.key_id, study_key, KeyClass.CLEAN)
             rgb = unseal(key.secret, row.sealed_key_image, f"key image {study_key} {revision}")
-            image = KeyImage(row.rows, row.columns, rgb)
+            mask = None
+            if row.sealed_mask is not None:
+                whole = unseal(key.secret, row.sealed_mask, f"mask {study_key} {revision}")
+                rows, columns = _MASK_SIZE.unpack_from(whole)
+                mask = Mask(rows, columns, whole[_MASK_SIZE.size :])
+            image = KeyImage(row.rows, row.columns, rgb, mask)
         return result_from_json(row.result, image)
 
 
@@ -295,15 +307,14 @@ def record_result(
         connection.execute(insert(result_object).values(**key, uid=uid, at=at))
 
 
-def delivered_revisions(connection: Connection, study_key: str, kind: str) -> list[int]:
-    """Revisions whose result object of that kind a peer took, ascending."""
+def written(connection: Connection, study_key: str, target: str) -> list[tuple[int, str, str]]:
+    """(revision, kind, UID) of every result object that a writer left, by revision."""
     query = (
-        select(result_object.c.revision)
-        .where(result_object.c.study_key == study_key, result_object.c.kind == kind)
-        .distinct()
-        .order_by(result_object.c.revision)
+        select(result_object.c.revision, result_object.c.kind, result_object.c.uid)
+        .where(result_object.c.study_key == study_key, result_object.c.target == target)
+        .order_by(result_object.c.revision, result_object.c.kind)
     )
-    return [int(r) for r in connection.execute(query).scalars()]
+    return [(int(r.revision), str(r.kind), str(r.uid)) for r in connection.execute(query)]
 
 
 def deliveries(connection: Connection, study_key: str, destination: str) -> dict[str, tuple[str, str]]:

@@ -232,6 +232,7 @@ finding = Table(
     Column("rows", Integer),
     Column("columns", Integer),
     Column("sealed_key_image", LargeBinary),
+    Column("sealed_mask", LargeBinary),  # of the key image's source, with its size
     Column("at", Float, nullable=False),
 )
 
@@ -258,6 +259,30 @@ result_object = Table(
     Column("kind", String(32), primary_key=True),
     Column("target", String(32), primary_key=True),
     Column("uid", String(64), nullable=False),
+    Column("at", Float, nullable=False),
+)
+
+commitment = Table(
+    "commitment",
+    metadata,
+    Column("transaction_uid", String(64), primary_key=True),  # ours, a keyed hash
+    Column("study_key", String(16), nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("state", String(16), nullable=False),  # ASKED, COMMITTED, FAILED, UNHEARD
+    Column("objects", Text, nullable=False),  # JSON: [[SOP class, SOP Instance UID (ours)], ...]
+    Column("failures", Text, nullable=False, default=""),  # JSON: {SOP Instance UID (ours): reason by name}
+    Column("via", String(16), nullable=False, default=""),  # on which association the answer came: same or new
+    Column("asked_at", Float, nullable=False),
+    Column("answered_at", Float),
+)
+Index("commitment_by_study", commitment.c.study_key)
+
+reader = Table(
+    "reader",
+    metadata,
+    Column("study_key", String(16), primary_key=True),
+    Column("state", String(16), nullable=False),  # CLAIMED, REPORTED
+    Column("source", String(32), nullable=False),  # which door told us
     Column("at", Float, nullable=False),
 )
 

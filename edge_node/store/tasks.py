@@ -283,6 +283,24 @@ def unfinished(connection: Connection, study_key: str, revision: int, steps: Ite
     )
 
 
+def waits_for_first_try(connection: Connection, study_key: str, revision: int, step: str, target: str) -> bool:
+    """Whether that row is there, neither done nor dead, and nothing goes wrong with this target at the moment."""
+    row = connection.execute(
+        select(task.c.state, task.c.failures).where(
+            task.c.study_key == study_key,
+            task.c.revision == revision,
+            task.c.step == step,
+            task.c.target == target,
+        )
+    ).one_or_none()
+    if row is None or row.state not in (TaskState.READY, TaskState.LEASED) or row.failures:
+        return False
+    failing = select(task.c.id).where(
+        task.c.step == step, task.c.target == target, task.c.state == TaskState.READY, task.c.failures > 0
+    )
+    return connection.execute(failing.limit(1)).first() is None
+
+
 def requeue(connection: Connection, study_key: str, *, steps: Iterable[str], states: Iterable[str]) -> int:
     """Make rows of `steps` of the study's current revision READY again at once; returns how many."""
     current = select(study.c.revision).where(study.c.study_key == study_key).scalar_subquery()

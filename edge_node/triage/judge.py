@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 
 from edge_node.domain.errors import Quarantine
-from edge_node.domain.finding import Finding, KeyImage, TriageOutcome, TriageResult, Verdict
+from edge_node.domain.finding import Finding, KeyImage, Mask, TriageOutcome, TriageResult, Verdict
 from edge_node.domain.study import CleanStudy
 from edge_node.triage import picture, score
 from edge_node.triage.card_tables import FindingTable
@@ -295,7 +295,16 @@ def _told(
         picture.edge_letters(key.along_row, key.along_column),
         key.spacing[0] / key.spacing[1],
     )
-    return finding, image
+    return finding, image if heat is None else replace(image, mask=_mask(heat))
+
+
+def _mask(heat: Floats) -> Mask | None:
+    """The stored pixels within half of the strongest mark, None when there is no mark."""
+    marked = heat >= heat.max() / 2
+    if not heat.max() > 0:
+        return None
+    rows, columns = heat.shape
+    return Mask(rows, columns, np.packbits(marked, bitorder="little").tobytes())
 
 
 def _refusal(model: LoadedModel, series: Series, error: CannotJudge, notes: tuple[str, ...], seconds: float) -> Finding:

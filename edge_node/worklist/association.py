@@ -15,10 +15,18 @@ from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
-from pynetdicom.sop_class import UnifiedProcedureStepPull, UnifiedProcedureStepPush
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+    StudyRootQueryRetrieveInformationModelFind,
+    UnifiedProcedureStepPull,
+    UnifiedProcedureStepPush,
+)
 
 from edge_node.config.tls import tls_arguments
-from edge_node.domain.errors import Quarantine, Retry
+from edge_node.domain.commitment import CommitmentReport, StoredReference, read_report
+from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry
+from edge_node.domain.status import Status as Wire
 from edge_node.domain.worklist import Peer
 from edge_node.worklist.statuses import NO_CONTEXT, Status, storage_status, workitem_status
 
@@ -29,7 +37,13 @@ logging.getLogger("pynetdicom").propagate = False
 
 UPS_PUSH = str(UnifiedProcedureStepPush)
 UPS_PULL = str(UnifiedProcedureStepPull)
+COMMITMENT = str(StorageCommitmentPushModel)
+STUDY_FIND = str(StudyRootQueryRetrieveInformationModelFind)
+REQUEST_COMMITMENT = 1  # Action Type ID, PS3.4 J.3.2.1
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
+
+
+_PENDING = (Wire.PENDING, Wire.PENDING_WARNING)
 
 
 class Line:
@@ -75,6 +89,38 @@ class Line:
         answer = self._send(lambda line: line.send_n_set(changes, UPS_PUSH, uid, meta_uid=UPS_PULL), "a change")
         return workitem_status(_code(answer and answer[0]))
 
+    def request_commitment(self, transaction_uid: str, objects: Sequence[StoredReference]) -> Status:
+        """N-ACTION "Request Storage Commitment" (PS3.4 J.3.2)."""
+        if not self.takes(COMMITMENT):
+            return NO_CONTEXT
+        asked = Dataset()
+        asked.TransactionUID = transaction_uid
+        asked.ReferencedSOPSequence = [_item(one) for one in objects]
+        answer = self._send(
+            lambda line: line.send_n_action(
+                asked, REQUEST_COMMITMENT, COMMITMENT, str(StorageCommitmentPushModelInstance)
+            ),
+            "a request for commitment",
+        )
+        return storage_status(_code(answer and answer[0]))
+
+    def find(self, query: Dataset) -> tuple[Status, list[Dataset]]:
+        """C-FIND in the Study Root model (PS3.4 C.4.1): how it ended, and the matches."""
+        if not self.takes(STUDY_FIND):
+            return NO_CONTEXT, []
+
+        def ask(line: Any) -> list[tuple[Any, Any]]:
+            return list(line.send_c_find(query, STUDY_FIND))
+
+        answers = self._send(ask, "a query") or []
+        found = [match for status, match in answers if _code(status) in _PENDING and match is not None]
+        return storage_status(_code(answers[-1][0]) if answers else None), found
+
+    @property
+    def open(self) -> bool:
+        """Whether the association still stands."""
+        return bool(self._association.is_established)
+
     def _send(self, call: Callable[[Any], Any], what: str) -> Any:
         try:
             return call(self._association)
@@ -90,13 +136,20 @@ class Line:
 
 @contextmanager
 def line_to(
-    peer: Peer, sop_classes: Sequence[str], *, calling_ae: str, timeout_s: float, service: str
+    peer: Peer,
+    sop_classes: Sequence[str],
+    *,
+    calling_ae: str,
+    timeout_s: float,
+    service: str,
+    committed: Callable[[CommitmentReport], bool] | None = None,
 ) -> Iterator[Line]:
     """Open an association that proposes `sop_classes` and nothing else, and release it afterwards.
 
     `timeout_s` bounds connecting, negotiating and every answer. `service` ("pacs", "ups") begins the error codes:
     Retry ``worklist.SERVICE-unavailable`` when nobody answers, Retry ``worklist.SERVICE-rejects-us`` when the peer
     does not want this association, Quarantine ``worklist.SERVICE-refused`` when it takes none of the SOP classes.
+    `committed` is told what the peer reports on this association about storage commitment; False: not ours.
     """
     entity = AE(ae_title=calling_ae)
     for sop_class in dict.fromkeys(sop_classes):
@@ -107,7 +160,7 @@ def line_to(
         peer.port,
         ae_title=peer.ae_title,
         tls_args=tls_arguments(peer),
-        evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once)],
+        evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *_listening(committed)],
     )
     if not association.is_established:
         raise _not_established(association, peer, service)
@@ -122,6 +175,29 @@ def line_to(
 
 def _send_at_once(event: Any) -> None:
     event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _listening(committed: Callable[[CommitmentReport], bool] | None) -> list[Any]:
+    if committed is None:
+        return []
+
+    def heard(event: Any) -> tuple[int, None]:
+        try:
+            report = read_report(event.event_information, "same")
+        except Exception:  # whatever a peer's data set makes pydicom raise
+            report = None
+        try:
+            return (Wire.SUCCESS if report and committed(report) else Wire.INVALID_ARGUMENT_VALUE), None
+        except EdgeNodeError:
+            return Wire.PROCESSING_FAILURE, None
+
+    return [(evt.EVT_N_EVENT_REPORT, heard)]
+
+
+def _item(reference: StoredReference) -> Dataset:
+    item = Dataset()
+    item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = reference.sop_class, reference.sop_uid
+    return item
 
 
 def _code(answer: Any) -> int | None:

@@ -19,13 +19,13 @@ from pydicom.dataset import Dataset
 from edge_node.config.destinations import Fhir
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import ADVISORY, Code, Finding, ModelIdentity, Verdict
-from edge_node.worklist.evidence import report_reference
 from edge_node.worklist.header import MANUFACTURER
 from edge_node.worklist.identity import WriteBackIdentity, number_of, text_of
 from edge_node.worklist.uids import result_uid
 from edge_node.worklist.words import (
     ACR_CATEGORIES,
     CATEGORY,
+    LATE,
     LOOKED_FOR,
     NOT_A_DIAGNOSIS,
     PROBABILITY,
@@ -60,7 +60,6 @@ LABEL = {
         }
     ]
 }
-LATE = "LATE: reading of this study had begun before this result."
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -193,7 +192,7 @@ def report(
     said.append(f"Priority: {order.priority.reason}.")
     named = [identifier(order, "report")]
     if findings and evidence:
-        stored = report_reference(order.key, order.identity.study_uid, order.revision)
+        stored = order.structured_report
         named.append({"use": "secondary", "system": "urn:dicom:uid", "value": f"urn:oid:{stored.sop_uid}"})
     made: Resource = {
         "resourceType": "DiagnosticReport",

@@ -67,6 +67,7 @@ class InstanceReference:
     number: int
     body_part: str
     laterality: str
+    frame_of_reference: str = ""
 
     @property
     def multi_frame(self) -> bool:
@@ -229,6 +230,7 @@ def _reference(instance: Dataset) -> InstanceReference:
         number=int(number) if number.isascii() and number.isdigit() else 0,
         body_part=str(instance.get("BodyPartExamined") or ""),
         laterality=str(instance.get("ImageLaterality") or instance.get("Laterality") or ""),
+        frame_of_reference=str(instance.get("FrameOfReferenceUID") or ""),
     )
 
 

@@ -8,7 +8,7 @@ from pydicom.dataset import Dataset
 
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import ADVISORY, Finding, KeyImage, Verdict
-from edge_node.worklist.header import SECONDARY_CAPTURE, Making, code_item, put_header, shown_image
+from edge_node.worklist.header import Making, code_item, put_header, shown_image
 from edge_node.worklist.identity import InstanceReference
 
 # Body parts (PS3.16 Annex L) that come once or are imaged as one: they must not carry Laterality.
@@ -38,8 +38,8 @@ def key_image(making: Making, finding: Finding, image: KeyImage) -> Dataset:
         )
     source, frames = shown_image(making.identity, finding)
     target = Dataset()
-    put_header(making, target, "sc", SECONDARY_CAPTURE, finding.model)
-    _put_body_part(target, source)
+    put_header(making, target, "sc", finding.model)
+    put_body_part(target, source)
     target.ConversionType = "SYN"
     target.ImageType = ["DERIVED", "SECONDARY"]
     target.PatientOrientation = None
@@ -65,7 +65,7 @@ def key_image(making: Making, finding: Finding, image: KeyImage) -> Dataset:
     return target
 
 
-def _put_body_part(target: Dataset, source: InstanceReference) -> None:
+def put_body_part(target: Dataset, source: InstanceReference) -> None:
     """Copy both from the source; Laterality (type 2C) is empty where a paired or unknown part leaves the side open."""
     body_part = source.body_part.strip().upper()
     if re.fullmatch(r"[A-Z0-9_ ]{1,16}", body_part):  # CS of PS3.5 6.2: scanners also write what is none

@@ -20,7 +20,6 @@ from pydicom.dataset import Dataset
 from edge_node.config.destinations import Hl7
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import ADVISORY, Code, Finding, TriageOutcome, Verdict
-from edge_node.worklist.evidence import report_reference
 from edge_node.worklist.hl7 import (
     ENCODING,
     TEXT_LENGTH,
@@ -42,6 +41,7 @@ from edge_node.worklist.words import (
     ACR_CATEGORIES,
     CATEGORY,
     DRAFT,
+    LATE,
     LEVEL,
     LEVELS,
     LOOKED_FOR,
@@ -259,7 +259,7 @@ def _observations(order: WriteBack, judged: bool, evidence: bool) -> Iterator[st
         _Observation("HD", STUDY_UID, components("", order.identity.study_uid, "ISO")),
     ]
     if judged and evidence:
-        report = report_reference(order.key, order.identity.study_uid, order.revision)
+        report = order.structured_report
         stated.append(_Observation("HD", REPORT_UID, components("", report.sop_uid, "ISO")))
     places = {one.place for one in stated}
     rows = [(one, STORED) for one in stated]
@@ -283,6 +283,8 @@ def _observations(order: WriteBack, judged: bool, evidence: bool) -> Iterator[st
 
 def _draft(order: WriteBack, now: list[Finding]) -> Iterator[str]:
     yield from lines_of(f"{NOT_A_DIAGNOSIS} {ADVISORY}")
+    if order.late:
+        yield from lines_of(LATE)
     for finding in now:
         yield from lines_of(about(finding))
     if not now:

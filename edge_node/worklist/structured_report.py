@@ -1,4 +1,4 @@
-"""The result as a Comprehensive 3D SR after TID 1500: the only importer of highdicom in this room.
+"""The result as a structured report after TID 1500: the only importer of highdicom in this room.
 
 highdicom logs a patient name it finds odd, so it never sees one: it is given UIDs only, and the identity is written
 into what it made.
@@ -12,7 +12,9 @@ from highdicom.sr import (
     AlgorithmIdentification,
     CodedConcept,
     Comprehensive3DSR,
+    ComprehensiveSR,
     DeviceObserverIdentifyingAttributes,
+    EnhancedSR,
     Measurement,
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
@@ -29,28 +31,42 @@ from pydicom.sr.codedict import codes
 
 from edge_node.domain.finding import Code, Finding, TriageResult, Verdict
 from edge_node.worklist.header import (
-    COMPREHENSIVE_3D_SR,
     MANUFACTURER,
     MODEL_NAME,
     Making,
     ReportReference,
+    document_reference,
     put_header,
+    series_uid,
     shown_image,
 )
 from edge_node.worklist.identity import InstanceReference
 from edge_node.worklist.uids import result_uid
-from edge_node.worklist.words import ACR_CATEGORIES, CATEGORY, LOOKED_FOR, SCHEME, VERDICT, VERDICTS, advised
+from edge_node.worklist.words import ACR_CATEGORIES, CATEGORY, LOOKED_FOR, SCHEME, VERDICT, VERDICTS, advised, told_late
+
+# The content is the same in all of them: no coordinates, nothing by reference.
+_DOCUMENTS = {"sr": Comprehensive3DSR, "sr-comprehensive": ComprehensiveSR, "sr-enhanced": EnhancedSR}
 
 
-def structured_report(making: Making, result: TriageResult, predecessor: ReportReference | None) -> Dataset:
-    """One SR of all findings of a result, the deciding one first: UNVERIFIED, PRELIMINARY, COMPLETE."""
+def structured_report(
+    making: Making,
+    result: TriageResult,
+    predecessor: ReportReference | None,
+    *,
+    kind: str = "sr",
+    late: bool = False,
+) -> Dataset:
+    """One SR of all findings of a result, the deciding one first: UNVERIFIED, PRELIMINARY, COMPLETE.
+
+    `kind` is one of `header.REPORTS`; `late` says in it that reading had begun before the result.
+    """
     top = result.top
     if top is None:
         raise ValueError("a result without a finding has no report")
     findings = [top, *(finding for finding in result.findings if finding is not top)]
     images = [shown_image(making.identity, finding) for finding in findings]
     groups = [
-        _group(making, number, finding, image, frames)
+        _group(making, number, finding, image, frames, late)
         for number, (finding, (image, frames)) in enumerate(zip(findings, images, strict=True), start=1)
     ]
     report = MeasurementReport(
@@ -59,12 +75,12 @@ def structured_report(making: Making, result: TriageResult, predecessor: ReportR
         imaging_measurements=groups,
         title=codes.DCM.ImagingMeasurementReport,
     )
-    made = Comprehensive3DSR(
+    made = _DOCUMENTS[kind](
         evidence=_evidence(making, [image for image, _ in images]),
         content=report[0],
-        series_instance_uid=result_uid(making.key, "sr-series", making.identity.study_uid),
+        series_instance_uid=series_uid(making.key, kind, making.identity.study_uid),
         series_number=1,
-        sop_instance_uid=making.uid("sr"),
+        sop_instance_uid=making.uid(kind),
         instance_number=making.revision,
         manufacturer=MANUFACTURER,
         is_complete=True,
@@ -74,7 +90,7 @@ def structured_report(making: Making, result: TriageResult, predecessor: ReportR
     # A plain data set with our own header: the moment, the identity and the UIDs come from us alone.
     written = Dataset()
     written.update(made)
-    put_header(making, written, "sr", COMPREHENSIVE_3D_SR, top.model)
+    put_header(making, written, kind, top.model)
     written.ReferencedRequestSequence = [making.identity.request()]
     scheme = Dataset()
     scheme.CodingSchemeDesignator = SCHEME
@@ -82,7 +98,7 @@ def structured_report(making: Making, result: TriageResult, predecessor: ReportR
     scheme.CodingSchemeResponsibleOrganization = MANUFACTURER
     written.CodingSchemeIdentificationSequence = [scheme]
     if predecessor is not None:
-        written.PredecessorDocumentsSequence = [_document(making.identity.study_uid, predecessor)]
+        written.PredecessorDocumentsSequence = [document_reference(making.identity.study_uid, [predecessor])]
     return written
 
 
@@ -99,7 +115,7 @@ def _observer(making: Making) -> ObserverContext:
 
 
 def _group(
-    making: Making, number: int, finding: Finding, image: InstanceReference, frames: list[int] | None
+    making: Making, number: int, finding: Finding, image: InstanceReference, frames: list[int] | None, late: bool
 ) -> MeasurementsAndQualitativeEvaluations:
     """TID 1501 of one finding. Only a flagged one carries its code as Finding: a reader that looks for the code alone
     must not take "looked for and not flagged" for "found"."""
@@ -141,7 +157,9 @@ def _group(
     )
     group[0].ContentSequence.append(
         TextContentItem(
-            name=codes.DCM.Comment, value=advised(finding), relationship_type=RelationshipTypeValues.CONTAINS
+            name=codes.DCM.Comment,
+            value=told_late(advised(finding), late),
+            relationship_type=RelationshipTypeValues.CONTAINS,
         )
     )
     return group
@@ -164,12 +182,3 @@ def _evidence(making: Making, images: list[InstanceReference]) -> list[Dataset]:
         source.StudyDate = source.StudyTime = ""
         evidence.append(source)
     return evidence
-
-
-def _document(study_uid: str, report: ReportReference) -> Dataset:
-    """Hierarchical SOP Instance Reference macro (PS3.3 Table C.17-3)."""
-    instance, series, study = Dataset(), Dataset(), Dataset()
-    instance.ReferencedSOPClassUID, instance.ReferencedSOPInstanceUID = report.sop_class, report.sop_uid
-    series.SeriesInstanceUID, series.ReferencedSOPSequence = report.series_uid, [instance]
-    study.StudyInstanceUID, study.ReferencedSeriesSequence = study_uid, [series]
-    return study

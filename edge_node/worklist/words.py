@@ -27,6 +27,7 @@ ACR_CATEGORIES = {  # CID 7035
     2: Code("RID49481", "RADLEX", "ACR Category 2 Actionable Finding"),
     3: Code("RID49482", "RADLEX", "ACR Category 3 Actionable Finding"),
 }
+LATE = "LATE: reading of this study had begun before this result."
 NOT_A_DIAGNOSIS = "AI output, not a diagnosis."
 
 
@@ -49,6 +50,11 @@ def about(finding: Finding) -> str:
 def advised(finding: Finding) -> str:
     """The finding in sentences, the advisory first."""
     return f"{ADVISORY} {about(finding)}"
+
+
+def told_late(said: str, late: bool) -> str:
+    """What is said, with the word that it came late where it did."""
+    return f"{LATE} {said}" if late else said
 
 
 def ranked(result: TriageResult) -> list[Finding]:

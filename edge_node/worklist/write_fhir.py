@@ -33,7 +33,6 @@ class FhirWriter:
     """
 
     reorders: ClassVar[bool] = True
-    leaves: ClassVar[str] = "fhir"
 
     def __init__(self, site: Site) -> None:
         self._options = site.fhir or Fhir()
@@ -49,7 +48,7 @@ class FhirWriter:
         subject = Subject.of(order.identity, self._options)
         named = fhir.identifier(order, "task")
         there = self._task(named) if order.revision > 1 else None
-        late = there is not None and there.get("status") not in fhir.OPEN
+        late = order.late or (there is not None and there.get("status") not in fhir.OPEN)
         entries = _entries(order, subject, judged, late, self._evidence)
         if there is None:
             entries.append(_create(fhir.task(order, subject)))

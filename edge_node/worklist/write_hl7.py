@@ -15,7 +15,6 @@ class Hl7Writer:
     """One message a revision; outcomes ``accepted`` and ``nothing-to-say``. Its priority (TQ1-9) re-orders reading."""
 
     reorders: ClassVar[bool] = True
-    leaves: ClassVar[str] = "hl7"
 
     def __init__(self, site: Site) -> None:
         self._options = site.hl7 or Hl7()

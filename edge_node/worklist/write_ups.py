@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from edge_node.domain.finding import TriageOutcome
 from edge_node.domain.worklist import Peer
-from edge_node.worklist.evidence import report_reference
 from edge_node.worklist.uids import result_uid
 from edge_node.worklist.ups import Workitem, push
 from edge_node.worklist.writer import Site, WriteBack, WriteReport, configured
@@ -16,7 +15,6 @@ class UpsWriter:
     """One workitem a study, whatever the revision: a later result raises it. Outcomes are those of `UpsOutcome`."""
 
     reorders: ClassVar[bool] = True
-    leaves: ClassVar[str] = "workitem"
 
     def __init__(self, site: Site) -> None:
         self._site = site
@@ -40,5 +38,5 @@ def workitem(order: WriteBack, archive: Peer) -> Workitem:
         priority=order.priority,
         ready_at=order.ready_at,
         retrieve_ae=archive.ae_title,
-        report=report_reference(order.key, study_uid, order.revision) if reported else None,
+        report=order.structured_report if reported else None,
     )

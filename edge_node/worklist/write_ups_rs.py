@@ -15,7 +15,6 @@ class UpsRsWriter:
     """One workitem a study, whatever the revision: a later result raises it. Outcomes are those of `UpsOutcome`."""
 
     reorders: ClassVar[bool] = True
-    leaves: ClassVar[str] = "workitem"
 
     def __init__(self, site: Site) -> None:
         self._pacs = configured(site.pacs, "pacs")

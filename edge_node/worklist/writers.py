@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from edge_node.domain.modes import Mode, may_write
 from edge_node.worklist.write_evidence import EvidenceWriter
 from edge_node.worklist.write_fhir import FhirWriter
 from edge_node.worklist.write_hl7 import Hl7Writer
@@ -19,10 +20,7 @@ WRITERS: dict[str, type[WorklistWriter]] = {
 
 
 def writers_for(mode: str) -> tuple[str, ...]:
-    """The names of the writers that run in a mode, in order: none in shadow, those that leave the reading order alone
-    in information, all in live. Raises ValueError for another word."""
-    if mode not in ("shadow", "information", "live"):
-        raise ValueError("the worklist mode is shadow, information or live")
-    return tuple(
-        name for name, writer in WRITERS.items() if mode == "live" or (mode == "information" and not writer.reorders)
-    )
+    """The names of the writers that run in a mode, in order, after `modes.MAY_WRITE`. Raises ValueError for another
+    word."""
+    known = Mode(mode)
+    return tuple(name for name, writer in WRITERS.items() if may_write(known, reorders=writer.reorders))

@@ -31,15 +31,26 @@ from edge_node.domain.errors import Quarantine, Retry
 from edge_node.domain.finding import Verdict
 from edge_node.domain.worklist import Peer
 from edge_node.worklist.association import line_to
-from edge_node.worklist.evidence import build, report_reference
-from edge_node.worklist.header import SECONDARY_CAPTURE
+from edge_node.worklist.header import REPORTS, SECONDARY_CAPTURE, report_reference
 from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.pacs import store
-from edge_node.worklist.writer import Site
+from edge_node.worklist.writer import Site, Standing
 from edge_node.worklist.writers import WRITERS
 from tests.integration.needed_tools import need
 from tests.integration.peers_orthanc import Orthanc, free_port
-from tests.results_back import JAPANESE, KEY, MADE_AT, PATIENT, STUDY_UID, finding, identity, result, write_back
+from tests.results_back import (
+    JAPANESE,
+    KEY,
+    MADE_AT,
+    PATIENT,
+    STUDY_UID,
+    build,
+    finding,
+    identity,
+    result,
+    things,
+    write_back,
+)
 
 Files = dict[str, Path]
 
@@ -98,7 +109,8 @@ def test_the_validator_finds_no_error_whatever_the_source_was(
 
 @pytest.mark.parametrize("verdict", list(Verdict))
 def test_the_report_of_every_verdict_is_valid_and_readable(tmp_path: Path, verdict: Verdict) -> None:
-    report = saved(tmp_path, identity(), verdict, predecessor=report_reference(KEY, STUDY_UID, 0))["SR"]
+    before = (Standing(1, "sr", report_reference(KEY, STUDY_UID, 1).sop_uid),)
+    report = saved(tmp_path, identity(), verdict, revision=2, standing=before)["SR"]
     assert complaints(report) == []
     shown = subprocess.run([need("dsrdump"), "+Pl", str(report)], capture_output=True, check=True).stdout.decode()
     assert "ADVISORY ONLY" in shown
@@ -194,7 +206,7 @@ def test_a_site_without_key_images_gets_the_report_alone(tmp_path: Path) -> None
 
 def test_an_archive_that_is_not_there_is_tried_again() -> None:
     with pytest.raises(Retry) as raised:
-        store(objects(), Peer("PACS", "127.0.0.1", free_port()), "EDGENODE", 2)
+        store(things(*objects()), Peer("PACS", "127.0.0.1", free_port()), "EDGENODE", 2)
     assert raised.value.code == "worklist.pacs-unavailable"
 
 
@@ -202,10 +214,10 @@ def test_an_archive_that_is_full_is_tried_again_and_then_has_everything(tmp_path
     with ToyPacs(store=tmp_path, fail_stores=1) as pacs:
         peer = Peer("DEMOPACS", "127.0.0.1", pacs.port)
         with pytest.raises(Retry) as raised:
-            store(objects(), peer, "EDGENODE", 10)
+            store(things(*objects()), peer, "EDGENODE", 10)
         assert "OUT_OF_RESOURCES" in raised.value.message
         assert "SUCCESS" in raised.value.message
-        assert [one.status for one in store(objects(), peer, "EDGENODE", 10).objects] == ["SUCCESS", "SUCCESS"]
+        assert [one.status for one in store(things(*objects()), peer, "EDGENODE", 10).objects] == ["SUCCESS", "SUCCESS"]
         assert len(pacs.instances) == 2
 
 
@@ -215,7 +227,7 @@ def test_an_object_the_archive_refuses_for_good_is_quarantined_and_the_other_sto
         report.StudyInstanceUID = "not a uid"
     with ToyPacs(store=tmp_path) as pacs:
         with pytest.raises(Quarantine) as raised:
-            store([report, picture], Peer("DEMOPACS", "127.0.0.1", pacs.port), "EDGENODE", 10)
+            store(things(report, picture), Peer("DEMOPACS", "127.0.0.1", pacs.port), "EDGENODE", 10)
         assert raised.value.code == "worklist.pacs-refused"
         assert list(pacs.instances) == [picture.SOPInstanceUID]
 
@@ -235,7 +247,7 @@ def test_an_archive_that_does_not_know_us_is_tried_again_with_its_reason() -> No
     strict.require_calling_aet = ["SOMEONE"]
     strict.add_supported_context(SECONDARY_CAPTURE)
     with scp(strict) as peer, pytest.raises(Retry) as raised:
-        store(objects(), peer, "EDGENODE", 5)
+        store(things(*objects()), peer, "EDGENODE", 5)
     assert raised.value.code == "worklist.pacs-rejects-us"
     assert "Calling AE title not recognised" in raised.value.message
 
@@ -250,7 +262,7 @@ def test_an_archive_that_hangs_up_in_mid_study_is_tried_again() -> None:
         return 0
 
     with scp(rude, (evt.EVT_C_STORE, hang_up)) as peer, pytest.raises(Retry) as raised:
-        store(objects(), peer, "EDGENODE", 5)
+        store(things(*objects()), peer, "EDGENODE", 5)
     assert raised.value.code == "worklist.pacs-unavailable"
     assert "NO_ANSWER" in raised.value.message
 
@@ -259,12 +271,12 @@ def test_an_archive_that_never_speaks_is_given_up_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         began = time.monotonic()
         with pytest.raises(Retry) as raised:
-            store(objects(), Peer("MUTE", "127.0.0.1", mute.getsockname()[1]), "EDGENODE", 1)
+            store(things(*objects()), Peer("MUTE", "127.0.0.1", mute.getsockname()[1]), "EDGENODE", 1)
     assert raised.value.code == "worklist.pacs-unavailable"
     assert time.monotonic() - began < 10
 
 
-def test_an_archive_that_takes_only_pictures_gets_the_picture_and_names_what_it_refused() -> None:
+def test_an_archive_that_takes_only_pictures_gets_the_picture_and_the_report_of_it_says_so() -> None:
     stored = []
 
     def keep(event: Any) -> int:
@@ -273,10 +285,11 @@ def test_an_archive_that_takes_only_pictures_gets_the_picture_and_names_what_it_
 
     pictures = AE("PICTURES")
     pictures.add_supported_context(SECONDARY_CAPTURE)
-    with scp(pictures, (evt.EVT_C_STORE, keep)) as peer, pytest.raises(Quarantine) as raised:
-        store(objects(), peer, "EDGENODE", 5)
-    assert "Comprehensive 3D SR Storage: PRESENTATION_CONTEXT_NOT_ACCEPTED" in raised.value.message
+    with scp(pictures, (evt.EVT_C_STORE, keep)) as peer:
+        report = WRITERS["evidence"](Site(peer, None, "EDGENODE", 5)).write(write_back())
     assert stored == [objects()[1].SOPInstanceUID]
+    assert (report.outcome, [kind for kind, _ in report.objects]) == ("stored-less", ["sc"])
+    assert report.left_out == tuple(f"{kind}: PRESENTATION_CONTEXT_NOT_ACCEPTED" for kind in REPORTS)
 
 
 def test_small_packets_leave_at_once(tmp_path: Path) -> None:
@@ -288,7 +301,7 @@ def test_small_packets_leave_at_once(tmp_path: Path) -> None:
 
 def test_storing_logs_nothing_about_the_patient(archive: Orthanc, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
-        store(objects(), peer_of(archive), "EDGENODE", 10)
+        store(things(*objects()), peer_of(archive), "EDGENODE", 10)
         with pytest.raises(Retry):
-            store(objects(), Peer("PACS", "127.0.0.1", free_port()), "EDGENODE", 2)
+            store(things(*objects()), Peer("PACS", "127.0.0.1", free_port()), "EDGENODE", 2)
     assert not [value for value in PATIENT.values() if value in caplog.text and len(value) > 1]

@@ -13,11 +13,12 @@ import pytest
 from pydicom.dataset import Dataset
 
 from edge_node.config.destinations import Fhir
-from edge_node.config.schema import Config, Worklist
+from edge_node.config.schema import Config
+from edge_node.config.write_back import Worklist
 from edge_node.domain.errors import Quarantine, Retry, Stop
 from edge_node.domain.finding import TriageOutcome, TriageResult, Verdict
 from edge_node.service.writer_checks import writers
-from edge_node.worklist.evidence import report_reference
+from edge_node.worklist.header import report_reference
 from edge_node.worklist.writer import Site, WorklistWriter
 from edge_node.worklist.writers import WRITERS
 from tests.integration.peers_fhir import FhirServer

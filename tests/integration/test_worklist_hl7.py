@@ -15,8 +15,9 @@ from pydicom.dataset import Dataset
 from edge_node.config.destinations import Hl7
 from edge_node.domain.errors import Quarantine, Retry, Stop
 from edge_node.domain.finding import TriageOutcome, TriageResult, Verdict
-from edge_node.worklist.evidence import report_reference
+from edge_node.worklist.header import report_reference
 from edge_node.worklist.identity import WriteBackIdentity
+from edge_node.worklist.oru import message
 from edge_node.worklist.writer import Site, WorklistWriter
 from edge_node.worklist.writers import WRITERS
 from tests.integration.peers_mllp import (
@@ -234,6 +235,15 @@ def test_a_result_that_no_longer_stands_is_withdrawn() -> None:
     assert told["TRIAGE_VERDICT", "1386000"][11] == told["122157", "1386000"][11] == "D"
     assert ("SR_INSTANCE_UID", "") not in told
     assert any("Withdrawn: what was said of Intracranial hemorrhage." in row[5] for row in rows["OBX"])
+
+
+def test_a_result_that_comes_when_somebody_reads_says_so() -> None:
+    said = []
+    for late in (True, False):
+        made = message(write_back(late=late), Hl7(host="127.0.0.1", port=1))
+        assert made is not None
+        said.append(b"LATE: reading of this study had begun" in made.content)
+    assert said == [True, False]
 
 
 def test_a_study_nothing_was_said_of_needs_no_message() -> None:

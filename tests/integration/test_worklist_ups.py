@@ -17,7 +17,7 @@ from edge_node.demo.pacs import ToyPacs
 from edge_node.domain.errors import Quarantine, Retry
 from edge_node.domain.finding import TriageOutcome, TriageResult, Verdict
 from edge_node.domain.worklist import Peer
-from edge_node.worklist.evidence import report_reference
+from edge_node.worklist.header import report_reference
 from edge_node.worklist.writer import Site, WorklistWriter
 from edge_node.worklist.writers import WRITERS
 from tests.integration.peers_orthanc import free_port

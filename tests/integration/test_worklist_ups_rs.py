@@ -13,7 +13,8 @@ import pytest
 from pydicom.dataset import Dataset
 
 from edge_node.config.destinations import UpsRs
-from edge_node.config.schema import Config, Worklist
+from edge_node.config.schema import Config
+from edge_node.config.write_back import Worklist
 from edge_node.demo.pacs import ToyPacs
 from edge_node.domain.errors import Quarantine, Retry, Stop
 from edge_node.domain.finding import Verdict

@@ -131,9 +131,8 @@ def test_a_change_of_stage_keeps_the_warm_worker(config, force):
     with force.begin() as triage:
         assert triage.models[0].process.pid == worker
         result = triage.judge(study())
-    assert result.deciding is not None
-    assert result.deciding.model.stage == "live"
-    assert result.told() == result
+    assert result.top is not None
+    assert result.top.model.stage == "live"
 
 
 def test_a_package_that_was_changed_on_the_disk_is_quarantined_and_told_in_every_result(config, force):

@@ -6,7 +6,8 @@ import socket
 from typing import Any
 
 from edge_node.config.destinations import Hl7
-from edge_node.config.schema import Config, Worklist
+from edge_node.config.schema import Config
+from edge_node.config.write_back import Worklist
 from edge_node.service.writer_checks import writers
 
 

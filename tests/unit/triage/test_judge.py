@@ -31,6 +31,11 @@ def fresh(seed, kind):
     return ct_slices(phantom(seed, kind))
 
 
+def bits(mask):
+    unpacked = np.unpackbits(np.frombuffer(mask.bits, np.uint8), bitorder="little")
+    return unpacked[: mask.rows * mask.columns].reshape(mask.rows, mask.columns).astype(bool)
+
+
 def without_time(result):
     plain = result_to_json(result)
     return plain[: plain.index('"seconds"')] + plain[plain.index('"threshold"') :]
@@ -59,12 +64,20 @@ def test_most_haemorrhages_are_flagged_and_every_box_meets_the_blood(triage):
         assert result_from_json(result_to_json(result), image) == result
         assert (finding.probability >= finding.threshold) == (finding.verdict is Verdict.FLAGGED)
         assert (finding.box is not None) == (finding.verdict is Verdict.FLAGGED)
+        assert (image.mask is not None) == (finding.verdict is Verdict.FLAGGED)
         if finding.box is not None:
             flagged += 1
             key = next(i for i, ds in enumerate(datasets) if ds.SOPInstanceUID == finding.key_sop_uid)
             top, left, bottom, right = finding.box
             assert made.mask is not None
             assert made.mask[key, top:bottom, left:right].any()
+            assert image.mask is not None
+            marked = bits(image.mask)
+            assert marked.shape == made.mask[key].shape
+            assert (marked & made.mask[key]).any()
+            outside = marked.copy()
+            outside[max(top - 8, 0) : bottom + 8, max(left - 8, 0) : right + 8] = False
+            assert not outside.any()
     assert flagged >= 12
 
 

@@ -17,14 +17,16 @@ from pydicom.uid import EnhancedCTImageStorage
 
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import Code, KeyImage, TriageOutcome, TriageResult, Verdict
-from edge_node.worklist.evidence import build, report_reference
+from edge_node.worklist.header import report_reference
 from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.uids import result_uid
+from edge_node.worklist.writer import Standing
 from tests.results_back import (
     JAPANESE,
     KEY,
     MADE_AT,
     STUDY_UID,
+    build,
     envelopes,
     finding,
     identity,
@@ -200,7 +202,7 @@ def test_a_key_image_of_the_wrong_size_is_quarantined() -> None:
 
 def test_a_later_report_names_the_one_it_replaces() -> None:
     first = made()[0]
-    second = made(revision=2, predecessor=report_reference(KEY, STUDY_UID, 1))[0]
+    second = made(revision=2, standing=(Standing(1, "sr", report_reference(KEY, STUDY_UID, 1).sop_uid),))[0]
     series = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
     assert series.SeriesInstanceUID == first.SeriesInstanceUID
     assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == first.SOPInstanceUID
