@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import NoReturn
+from collections.abc import Sequence, Sized
+from typing import NoReturn, Protocol, TypeVar
 
 from edge_node.deid import wire
 from edge_node.deid.wire import PIXEL_DATA, Element, Node, Syntax
@@ -51,29 +52,45 @@ def is_video(uid: str) -> bool:
     return uid in _VIDEO
 
 
-def clean_pixels(source: Node, clean: Node, syntax: Syntax, transfer_syntax: str) -> None:
-    """Check the pixel data of `source` and put what may be kept of it into `clean`.
+class Fragment(Protocol):
+    """A fragment of encapsulated pixel data, in memory or by reference."""
+
+    def __len__(self) -> int: ...
+
+    def startswith(self, prefix: bytes, /) -> bool: ...
+
+
+AFragment = TypeVar("AFragment", bound=Fragment)
+# What is kept of a code stream, in order: a range of it (first byte, first byte behind), or bytes instead of others.
+Kept = list[tuple[int, int] | bytes]
+
+
+def clean_pixels(source: Node, clean: Node, syntax: Syntax, transfer_syntax: str, *, apart: int = 0) -> None:
+    """Check the pixel data of `source` and put what may be kept of it into `clean`; `apart` is the tag of pixel data
+    that somebody else sees to.
 
     Raises Quarantine("deid.pixel-data") when there is less than the header says, whole frames more, or the code
     stream is none.
     """
     for tag, width in ((PIXEL_DATA, 0), (FLOATS, 4), (DOUBLES, 8)):
         element = source.get(tag)
-        if element is None:
+        if element is None or tag == apart:
             continue
         if element.items is not None or element.vr not in ("OB", "OW", "OF", "OD"):
-            _refuse("the pixel data has an impossible value representation")
+            refuse("the pixel data has an impossible value representation")
         if element.fragments is not None:
             if not syntax.encapsulated:
-                _refuse("the pixel data is in fragments, the transfer syntax says it is not")
+                refuse("the pixel data is in fragments, the transfer syntax says it is not")
             clean[tag] = Element(tag, "OB", fragments=_encapsulated(source, clean, element, transfer_syntax))
         elif syntax.encapsulated and tag == PIXEL_DATA:
-            _refuse("the transfer syntax says that the pixel data is compressed, it is not in fragments")
+            refuse("the transfer syntax says that the pixel data is compressed, it is not in fragments")
         else:
-            clean[tag] = Element(tag, element.vr, _native(source, element.value, syntax, width))
+            value = element.value
+            due = native_length(source, len(value), syntax, width)
+            clean[tag] = Element(tag, element.vr, value if len(value) == due else value[:due] + b"\0" * (due & 1))
 
 
-def _refuse(why: str) -> NoReturn:
+def refuse(why: str) -> NoReturn:
     raise Quarantine("deid.pixel-data", why, hint="edge-node study show; ask the modality to send again")
 
 
@@ -83,51 +100,58 @@ def frames_of(node: Node) -> int:
     if not text:
         return 1
     if not _COUNT.fullmatch(text) or int(text) < 1:
-        _refuse("the number of frames is no positive number")
+        refuse("the number of frames is no positive number")
     return int(text)
 
 
-def _native(node: Node, value: bytes, syntax: Syntax, width: int) -> bytes:
+def native_length(node: Node, size: int, syntax: Syntax, width: int) -> int:
+    """How many of `size` bytes of native pixel data are pixels; `width` bytes a sample, 0: as Bits Allocated says.
+
+    Raises Quarantine("deid.pixel-data").
+    """
     rows, columns = wire.uint(node, 0x00280010, syntax), wire.uint(node, 0x00280011, syntax)
     samples = wire.uint(node, 0x00280002, syntax) or 1
     bits = width * 8 or wire.uint(node, 0x00280100, syntax)
     if not rows or not columns or not bits:
-        _refuse("rows, columns or bits allocated are missing")
+        refuse("rows, columns or bits allocated are missing")
     if wire.ascii_text(node, 0x00280004) == "YBR_FULL_422" and samples == 3:
         samples = 2
     frame_bits = rows * columns * samples * bits
     due = (frame_bits * frames_of(node) + 7) // 8
-    if len(value) < due:
-        _refuse("the pixel data is shorter than the header says")
-    if len(value) - due > max(1, frame_bits // 8 - 1):
-        _refuse("the pixel data is longer than the header says, by a frame or more")
-    return value if len(value) == due else value[:due] + b"\0" * (due & 1)
+    if size < due:
+        refuse("the pixel data is shorter than the header says")
+    if size - due > max(1, frame_bits // 8 - 1):
+        refuse("the pixel data is longer than the header says, by a frame or more")
+    return due
 
 
 def _encapsulated(node: Node, clean: Node, element: Element, transfer_syntax: str) -> list[bytes]:
     table, *fragments = element.fragments or [b""]
     if not fragments:
-        _refuse("the pixel data has no fragments")
+        refuse("the pixel data has no fragments")
     if transfer_syntax in _VIDEO:
         return [table, *fragments]
-    frames = _frames(fragments, table, frames_of(node), transfer_syntax)
+    frames = frames_in(fragments, table, frames_of(node), transfer_syntax)
     cleaned = [_frame(frame, transfer_syntax) for frame in frames]
     if cleaned == frames:
         return [table, *fragments]
-    # Something went: the offsets have moved (PS3.5 A.4), an extended table would be wrong.
+    table = moved_table(clean, cleaned) if table else moved_table(clean, ())
+    return [table, *(fragment for frame in cleaned for fragment in frame)]
+
+
+def moved_table(clean: Node, frames: Sequence[Sequence[Sized]]) -> bytes:
+    """The basic offset table of frames whose lengths have changed (PS3.5 A.4), empty if they do not fit; an extended
+    table would be wrong, and goes."""
     clean.pop(OFFSETS, None)
     clean.pop(OFFSET_LENGTHS, None)
-    flat, offsets, position = [], [], 0
-    for frame in cleaned:
+    offsets, position = [], 0
+    for frame in frames:
         offsets.append(position)
-        for fragment in frame:
-            flat.append(fragment)
-            position += 8 + len(fragment) + (len(fragment) & 1)
-    fits = table and position < 1 << 32
-    return [struct.pack(f"<{len(offsets)}L", *offsets) if fits else b"", *flat]
+        position += sum(8 + len(fragment) + (len(fragment) & 1) for fragment in frame)
+    return struct.pack(f"<{len(offsets)}L", *offsets) if position < 1 << 32 else b""
 
 
-def _frames(fragments: list[bytes], table: bytes, frames: int, transfer_syntax: str) -> list[list[bytes]]:
+def frames_in(fragments: list[AFragment], table: bytes, frames: int, transfer_syntax: str) -> list[list[AFragment]]:
     """Fragments by frame: one each, or all of one frame, or as the offset table or the start markers say."""
     if frames == len(fragments):
         return [[fragment] for fragment in fragments]
@@ -146,48 +170,73 @@ def _frames(fragments: list[bytes], table: bytes, frames: int, transfer_syntax: 
         marker = b"\xff\x4f\xff\x51" if transfer_syntax in _J2K else b"\xff\xd8\xff"
         starts = [i for i, fragment in enumerate(fragments) if fragment.startswith(marker)]
     if len(starts) != frames or starts != sorted(set(starts)) or starts[0] != 0:
-        _refuse("the fragments of the pixel data cannot be told into frames")
+        refuse("the fragments of the pixel data cannot be told into frames")
     return [fragments[a:b] for a, b in zip(starts, [*starts[1:], len(fragments)], strict=True)]
 
 
 def _frame(fragments: list[bytes], transfer_syntax: str) -> list[bytes]:
     whole = fragments[0] if len(fragments) == 1 else b"".join(fragments)
+    kept = kept_of(whole, transfer_syntax)
+    if kept is None:
+        return fragments
+    cleaned = b"".join(one if isinstance(one, bytes) else whole[one[0] : one[1]] for one in kept)
+    return [cleaned + b"\0" * (len(cleaned) & 1)]
+
+
+def kept_of(frame: bytes, transfer_syntax: str) -> Kept | None:
+    """What may be kept of a frame; None for all of it. Raises Quarantine("deid.pixel-data").
+
+    Of RLE and JPEG XL the beginning says whether it is one: `looks_inside` tells for which the whole frame is needed.
+    """
     if transfer_syntax in _JPEG:
-        cleaned = _jpeg(whole)
+        kept = _jpeg(frame)
     elif transfer_syntax in _J2K:
-        cleaned = _jpeg_2000(whole)
-    elif transfer_syntax == _RLE:
-        if len(whole) < 64 or not 1 <= struct.unpack_from("<L", whole)[0] <= 15:
-            _refuse("a frame does not begin with an RLE header")
-        cleaned = whole
+        kept = _jpeg_2000(frame)
     else:
-        if not whole.startswith(b"\xff\x0a"):
-            _refuse("a frame is no bare JPEG XL code stream")
-        cleaned = whole
-    return fragments if cleaned == whole else [cleaned + b"\0" * (len(cleaned) & 1)]
+        check_beginning(frame[:4], len(frame), transfer_syntax)
+        return None
+    at = 0
+    for one in kept:
+        if isinstance(one, bytes) or one[0] != at:
+            return kept
+        at = one[1]
+    return None if at == len(frame) else kept
 
 
-def _jpeg(data: bytes) -> bytes:
+def looks_inside(transfer_syntax: str) -> bool:
+    """Whether a frame has to be read whole to be cleaned."""
+    return transfer_syntax in _JPEG or transfer_syntax in _J2K
+
+
+def check_beginning(begin: bytes, length: int, transfer_syntax: str) -> None:
+    """Refuse a frame of RLE or JPEG XL that does not begin like one."""
+    if transfer_syntax == _RLE:
+        if length < 64 or not 1 <= struct.unpack_from("<L", begin)[0] <= 15:
+            refuse("a frame does not begin with an RLE header")
+    elif not begin.startswith(b"\xff\x0a"):
+        refuse("a frame is no bare JPEG XL code stream")
+
+
+def _jpeg(data: bytes) -> Kept:
     """One JPEG or JPEG-LS image without APPn and COM segments, except the markers that decide its colours."""
     if not data.startswith(b"\xff\xd8"):
-        _refuse("a frame does not begin with the JPEG start-of-image marker")
-    kept, position, run = [], 2, 0  # [run:position) is to be kept
+        refuse("a frame does not begin with the JPEG start-of-image marker")
+    kept: Kept = []
+    position, run = 2, 0  # [run:position) is to be kept
     while True:
         found = _MARKER.search(data, position)
         if found is None:
-            _refuse("a JPEG image has no end-of-image marker")
+            refuse("a JPEG image has no end-of-image marker")
         start, code = found.start(), data[found.start() + 1]
         if code == 0xD9:
-            kept.append(data[run : start + 2])
-            kept.append(_padding(data[start + 2 :]))
-            return b"".join(kept)
+            return [*kept, (run, start + 2), *_padding(data, start + 2)]
         if start + 4 > len(data):
-            _refuse("a JPEG segment is cut off")
+            refuse("a JPEG segment is cut off")
         end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
         if code == 0xD8 or end < start + 4 or end > len(data):
-            _refuse("a JPEG segment is broken")
+            refuse("a JPEG segment is broken")
         if (0xE0 <= code <= 0xEF or code == 0xFE) and not _decides_colours(code, data[start + 4 : end]):
-            kept.append(data[run:start])
+            kept.append((run, start))
             run = end
         position = end
 
@@ -200,38 +249,46 @@ def _decides_colours(code: int, body: bytes) -> bool:
     return code == 0xE8 and body.startswith(b"mrfx") and len(body) == 5  # JPEG-LS colour transform
 
 
-def _jpeg_2000(data: bytes) -> bytes:
+def _jpeg_2000(data: bytes) -> Kept:
     """One JPEG 2000 code stream: comments blanked where they stand, so that no length changes."""
     if not data.startswith(b"\xff\x4f\xff\x51"):
-        _refuse("a frame is no bare JPEG 2000 code stream")
-    out, position, tile_end = bytearray(data), 2, 0
+        refuse("a frame is no bare JPEG 2000 code stream")
+    kept: Kept = []
+    position, tile_end, run = 2, 0, 0  # [run:position) is to be kept
     while True:
         if position + 4 > len(data):
-            return bytes(out)  # a stream without end marker: decoders accept it, nothing follows it
+            return [*kept, (run, len(data))]  # a stream without end marker: decoders accept it, nothing follows it
         code = data[position + 1]
         if data[position] != 0xFF:
-            _refuse("a JPEG 2000 header is broken")
+            refuse("a JPEG 2000 header is broken")
         if code == 0xD9:
             break
         if code == 0x93:  # start of data: jump to the next tile-part
-            position = tile_end if tile_end else data.rfind(b"\xff\xd9")
-            if position < 0:
-                return bytes(out)
+            after = tile_end if tile_end else data.rfind(b"\xff\xd9")
+            if after < 0:
+                return [*kept, (run, len(data))]
+            if after <= position:  # never back: it would not end
+                refuse("a JPEG 2000 tile-part ends before it begins")
+            position = after
             if position + 2 <= len(data) and data[position : position + 2] == b"\xff\xd9":
                 break
             continue
         length = int.from_bytes(data[position + 2 : position + 4], "big")
         if length < 2 or position + 2 + length > len(data):
-            _refuse("a JPEG 2000 segment is broken")
+            refuse("a JPEG 2000 segment is broken")
         if code == 0x90:  # start of tile-part: Psot counts from here, 0 means to the end
             psot = int.from_bytes(data[position + 6 : position + 10], "big")
             tile_end = position + psot if psot else 0
-        if code == 0x64:
-            out[position + 6 : position + 2 + length] = b" " * (length - 4)
+        comment = position + 6, position + 2 + length
+        blank = b" " * (length - 4)
+        if code == 0x64 and data[comment[0] : comment[1]] != blank:
+            kept += [(run, comment[0]), blank]
+            run = comment[1]
         position += 2 + length
-    return bytes(out[: position + 2]) + _padding(data[position + 2 :])
+    return [*kept, (run, position + 2), *_padding(data, position + 2)]
 
 
-def _padding(rest: bytes) -> bytes:
+def _padding(data: bytes, start: int) -> Kept:
     """What stands behind an end marker stays only if it can say nothing: zeros, or one odd byte."""
-    return rest if len(rest) < 2 or not rest.strip(b"\0") else b""
+    rest = data[start:]
+    return [(start, len(data))] if rest and (len(rest) < 2 or not rest.strip(b"\0")) else []

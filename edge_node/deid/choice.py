@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_node.deid import bitstream, wire
-from edge_node.deid.door import MODALITY, Deidentifier
+from edge_node.deid.door import MODALITY, PEEKED, Deidentifier
 from edge_node.domain.selection import Condition, first_fit
 from edge_node.domain.study import Deidentified, IdentifiedInstance, RecipeId
 
@@ -70,7 +70,8 @@ def modality_of(instance: IdentifiedInstance) -> str:
     """(0008,0060) in capitals, of an object that may be broken; "" if it cannot be read. Never raises."""
     try:
         syntax = bitstream.syntax_of(instance.transfer_syntax)
-        data = wire.inflate_some(instance.dataset) if syntax.deflated else instance.dataset
+        data = instance.source.read(0, PEEKED)
+        data = wire.inflate_some(data) if syntax.deflated else data
         # Elements are in ascending order (PS3.5 7.1): whatever comes later, the pixels above all, is not looked at.
         return wire.ascii_text(wire.parse_some(data, syntax, MODALITY), MODALITY).upper()
     except Exception:  # whatever is wrong with it, the recipe that is for everything will say

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from edge_node.deid import bitstream, harden, verify, wire
+from edge_node.deid import apart, bitstream, harden, verify, wire
+from edge_node.deid.apart import Pixels
 from edge_node.deid.identity import envelope_of, order_priority
 from edge_node.deid.method import CODE_MEANINGS
 from edge_node.deid.plan import Plan
@@ -16,7 +18,9 @@ from edge_node.deid.pseudonym import Pseudonyms, instance_key_of, patient_key, s
 from edge_node.deid.recipe import Recipe, combine, load
 from edge_node.deid.risk import pixel_risk
 from edge_node.deid.scene import ISSUER, PATIENT_ID, STUDY_UID, Scene, set_scene
-from edge_node.deid.wire import PIXEL_DATA, Element, Malformed, Node, Syntax
+from edge_node.deid.verify_apart import Apart, verify_apart
+from edge_node.deid.wire import PIXEL_DATA, UNDEFINED, Element, Malformed, Node, Syntax, TooLarge
+from edge_node.domain.body import Body
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Stop
 from edge_node.domain.study import Deidentified, DeidentifiedInstance, Derivation, IdentifiedInstance, RecipeId
 
@@ -26,6 +30,7 @@ SOP_CLASS, SOP_UID, SERIES_UID = 0x00080016, 0x00080018, 0x0020000E
 _PREAMBLE = bytes(128) + b"DICM" + b"\2\0\0\0UL\4\0"  # and the length of the group
 MODALITY, BODY_PART = 0x00080060, 0x00180015
 Made = TypeVar("Made")
+PEEKED = 1 << 20  # bytes in which what identifies an object is looked for first
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)+")
 
 
@@ -88,6 +93,13 @@ class Deidentifier:
         except EdgeNodeError as error:
             error.study = error.study or peek_study_key(instance, self._site_key)
             raise
+        except TooLarge:
+            raise Quarantine(
+                "deid.too-large",
+                "what has to be in memory as a whole (a deflated data set, all but the pixels) has more than 256 MB",
+                hint="edge-node study show; let the modality send it in explicit VR little endian",
+                study=peek_study_key(instance, self._site_key),
+            ) from None
         except Malformed as error:
             reason = str(error)
         except (RecursionError, MemoryError):
@@ -103,20 +115,22 @@ class Deidentifier:
         ) from None
 
     def _deidentify(self, instance: IdentifiedInstance) -> Deidentified:
-        made, source, scene = self._clean(instance)
+        made, source, pixels, scene = self._clean(instance)
         names = self._pseudonyms
         return Deidentified(
             made,
             envelope_of(source, scene.big),
-            self._source_digest(instance, source, made.sha256),
+            names.source_digest(instance.transfer_syntax, instance.source.chunks(0, instance.source.size)),
             Derivation(names.key_id, names.label, scene.patient_pseudonym, scene.shift_days),
             instance_key_of(self._site_key, instance.sop_instance),
+            partial(self._first_digest, instance, _samples(source, pixels)),  # and not with the pixels themselves
         )
 
-    def _clean(self, instance: IdentifiedInstance) -> tuple[DeidentifiedInstance, Node, Scene]:
-        """The clean object; the object as received, and what was known of it on the way."""
+    def _clean(self, instance: IdentifiedInstance) -> tuple[DeidentifiedInstance, Node, Pixels | bytes, Scene]:
+        """The clean object; the object as received, with its pixels if they stay apart and else with its bytes; and
+        what was known of it on the way."""
         syntax = bitstream.syntax_of(instance.transfer_syntax)
-        source = wire.parse(instance.dataset, syntax)
+        source, pixels = apart.read(instance.source, syntax)
         study, series, sop = (_uid(source, tag) for tag in (STUDY_UID, SERIES_UID, SOP_UID))
         sop_class = _uid(source, SOP_CLASS)
         if (sop_class, sop) != (instance.sop_class, instance.sop_instance):
@@ -129,7 +143,9 @@ class Deidentifier:
         scene = set_scene(source, self._pseudonyms)
         scene.big = syntax.big
         clean = self._plan.scrub(source, scene)
-        bitstream.clean_pixels(source, clean, syntax, instance.transfer_syntax)
+        far = pixels if isinstance(pixels, Pixels) else None
+        bitstream.clean_pixels(source, clean, syntax, instance.transfer_syntax, apart=far.tag if far else 0)
+        samples = apart.clean_pixels(source, clean, far, syntax, instance.transfer_syntax) if far else None
         self._say_what_was_done(clean, syntax)
         kept = self._plan.kept
         named = ((STUDY_UID, study), (SERIES_UID, series), (SOP_UID, sop))
@@ -137,12 +153,12 @@ class Deidentifier:
         for tag, uid in zip((STUDY_UID, SERIES_UID, SOP_UID), uids, strict=True):
             clean[tag] = Element(tag, "UI", uid.encode())
         clean[SOP_CLASS] = Element(SOP_CLASS, "UI", sop_class.encode())
-        part10 = self._part10(clean, syntax, sop_class, uids[2], instance.transfer_syntax)
-        verify.verify(instance.dataset, instance.transfer_syntax, part10, kept, self._plan.kept_private)
+        beginning = self._beginning(sop_class, uids[2], instance.transfer_syntax)
+        body = self._checked(instance, clean, beginning, syntax, pixels, samples)
         charset = scene.charset
         patient, issuer = (charset.text(source[tag].value) if tag in source else "" for tag in (PATIENT_ID, ISSUER))
         made = DeidentifiedInstance(
-            part10=part10,
+            body=body,
             study_key=study_key_of(self._site_key, study),
             study_uid=uids[0],
             series_uid=uids[1],
@@ -156,15 +172,43 @@ class Deidentifier:
             order_priority=order_priority(source),
             recipe=self.recipe_id,
         )
-        return made, source, scene
+        return made, source, pixels, scene
 
-    def _source_digest(self, instance: IdentifiedInstance, source: Node, sha256: str) -> str:
-        """Keyed hash of what was received: the header as it came, and the pixels by the hash of the clean object, which
-        holds them bit for bit. Hashing the pixels once is what this is for."""
-        pixels = source.get(PIXEL_DATA)
-        size = 0 if pixels is None else len(pixels.value) + sum(map(len, pixels.fragments or ()))
-        header = instance.dataset[: len(instance.dataset) - size]
-        return self._pseudonyms.digest(instance.transfer_syntax.encode(), header, sha256.encode())
+    def _checked(
+        self,
+        instance: IdentifiedInstance,
+        clean: Node,
+        beginning: bytes,
+        syntax: Syntax,
+        pixels: Pixels | bytes,
+        samples: Body | None,
+    ) -> Body:
+        """The clean file, after the independent check of it."""
+        kept, kept_private = self._plan.kept, self._plan.kept_private
+        if isinstance(pixels, bytes):
+            part10 = b"".join((beginning, *wire.encode_parts(clean, syntax)))
+            verify.verify(pixels, instance.transfer_syntax, part10, kept, kept_private)
+            return Body([part10])
+        assert samples is not None
+        length = samples.size if pixels.fragments is None else UNDEFINED
+        head, tail = wire.encode_around(clean, pixels.tag, length, syntax)
+        source, value = instance.source, pixels.value
+        verify_apart(
+            Apart(source.read(0, value.start), Body([value]), source.read(value.stop, source.size)),
+            instance.transfer_syntax,
+            Apart(beginning + head, samples, tail),
+            kept,
+            kept_private,
+        )
+        return Body([beginning + head, *samples.parts, tail])
+
+    def _first_digest(self, instance: IdentifiedInstance, samples: int, sha256: str) -> str:
+        """The source digest as its first scheme made it: of the header as it came, and of the clean object's hash."""
+        # A deflated data set may be shorter than its pixels: the end is then counted as a slice of bytes counts it.
+        length = instance.source.size
+        stop = length - samples if length >= samples else max(0, 2 * length - samples)
+        header = instance.source.read(0, stop)
+        return self._pseudonyms.first_digest(instance.transfer_syntax.encode(), header, sha256.encode())
 
     def _say_what_was_done(self, clean: Node, syntax: Syntax) -> None:
         """(0012,0062..64) and (0028,0303) (PS3.15 E.1.1); (0028,0301) is not ours to say before pixels were checked."""
@@ -181,12 +225,12 @@ class Deidentifier:
                 said = self._encoded[syntax] = Element(0x00120064, "SQ", wire.encode_items(self._claimed, syntax))
             clean[0x00120064] = said
 
-    def _part10(self, clean: Node, syntax: Syntax, sop_class: str, sop_uid: str, transfer_syntax: str) -> bytes:
-        """PS3.10 file: empty preamble and a file meta group that says nothing of the sender."""
+    def _beginning(self, sop_class: str, sop_uid: str, transfer_syntax: str) -> bytes:
+        """Of a PS3.10 file: empty preamble and a file meta group that says nothing of the sender."""
         before, after = self._meta(sop_class, transfer_syntax)
         named = wire.encode({0x00020003: Element(0x00020003, "UI", sop_uid.encode())}, _FILE_META)
         length = struct.pack("<L", len(before) + len(named) + len(after))
-        return b"".join((_PREAMBLE, length, before, named, after, *wire.encode_parts(clean, syntax)))
+        return b"".join((_PREAMBLE, length, before, named, after))
 
     def _meta(self, sop_class: str, transfer_syntax: str) -> tuple[bytes, bytes]:
         """The file meta group before and after the SOP Instance UID: the same in all instances of a kind."""
@@ -201,6 +245,14 @@ class Deidentifier:
             if len(self._metas) < 1000:  # SOP classes come from outside
                 self._metas[sop_class, transfer_syntax] = known
         return known
+
+
+def _samples(source: Node, pixels: Pixels | bytes) -> int:
+    """Bytes of Pixel Data without the heads of fragments."""
+    if isinstance(pixels, Pixels) and pixels.tag == PIXEL_DATA:
+        return pixels.samples
+    element = source.get(PIXEL_DATA)
+    return 0 if element is None else len(element.value) + sum(map(len, element.fragments or ()))
 
 
 def _code(value: str) -> Node:
@@ -218,11 +270,15 @@ def _uid(node: Node, tag: int) -> str:
 def peek_study_key(instance: IdentifiedInstance, site_key: bytes) -> str | None:
     """Study key of an object that may be broken; None if no Study Instance UID can be found. Never raises."""
     try:
-        syntax = bitstream.syntax_of(instance.transfer_syntax)
-        data = wire.inflate_some(instance.dataset) if syntax.deflated else instance.dataset
-        uid = wire.ascii_text(wire.parse_some(data, syntax), STUDY_UID)
-        if not _UID.fullmatch(uid):
-            uid = wire.search_uid(data, STUDY_UID, syntax)
+        uid = _peeked(instance, PEEKED) or (_peeked(instance, 64 * PEEKED) if instance.source.size > PEEKED else "")
     except Exception:  # the object is broken already; there is nothing left to say about it
         return None
     return study_key_of(site_key, uid) if uid else None
+
+
+def _peeked(instance: IdentifiedInstance, size: int) -> str:
+    syntax = bitstream.syntax_of(instance.transfer_syntax)
+    data = instance.source.read(0, size)
+    data = wire.inflate_some(data) if syntax.deflated else data
+    uid = wire.ascii_text(wire.parse_some(data, syntax), STUDY_UID)
+    return uid if _UID.fullmatch(uid) else wire.search_uid(data, STUDY_UID, syntax)

@@ -26,6 +26,7 @@ from typing import TypeVar
 from edge_node.deid.door import Deidentifier
 from edge_node.deid.part10 import instance_from_file
 from edge_node.deid.series import Tools, asks_for_work, judge_series, load_finder, tools_of, why_held
+from edge_node.domain.body import Body
 from edge_node.domain.errors import Quarantine, Stop
 from edge_node.domain.study import CleanObject, DeidentifiedInstance
 
@@ -245,7 +246,7 @@ def _header(bench: _Bench, numbered: tuple[int, Path]) -> Iterator[Noted]:
     waits = asks_for_work(made.part10, made.pixel_risk, bench.tools)
     if not waits:
         (drafts / str(number)).write_bytes(made.part10)
-    yield Noted(number, outcome, replace(made, part10=b""), made.sha256, waits)
+    yield Noted(number, outcome, replace(made, body=Body(())), made.sha256, waits)
 
 
 def _pixels(bench: _Bench, series: list[Noted]) -> Iterator[Noted]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from edge_node.deid import bitstream, wire
 from edge_node.deid.wire import Element, Malformed, Node, Syntax
+from edge_node.domain.body import Memory
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.study import IdentifiedInstance
 
@@ -93,7 +94,7 @@ def _instance(dataset: bytes, transfer_syntax: str) -> IdentifiedInstance:
     if not sop_class or not sop_instance:
         raise _no_uid()
     return IdentifiedInstance(
-        dataset=dataset,
+        source=Memory(dataset),
         transfer_syntax=transfer_syntax,
         sop_class=sop_class,
         sop_instance=sop_instance,

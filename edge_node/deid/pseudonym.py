@@ -8,9 +8,12 @@ from __future__ import annotations
 import hmac
 import re
 from base64 import b32encode
+from collections.abc import Iterable
 from functools import lru_cache
 
+from edge_node.domain.body import Buffer
 from edge_node.domain.errors import Stop
+from edge_node.store.seal import fingerprint
 
 WELL_KNOWN = "1.2.840.10008."
 _REMEMBERED = 256  # UIDs: study, series and frame of reference are the same in all instances of a series
@@ -95,6 +98,7 @@ class Pseudonyms:
         self.key_id = key_id_of(site_key)
         self._site_key = site_key
         self._key = _digest(site_key, "label", label) if label else site_key
+        self._fingerprint_key = hmac.digest(site_key, b"source fingerprint", "sha256")
         self._made: dict[str, str] = {}
 
     def uid(self, old: str) -> str:
@@ -129,8 +133,16 @@ class Pseudonyms:
         named = joined(patient_id) or patient_of(issuer, "", study_instance_uid)
         return self.identifier("patient", joined(issuer), named)
 
-    def digest(self, *parts: bytes) -> str:
-        """Keyed hash (hex) of bytes, whatever the label: recognises a resent object without remembering it."""
+    def source_digest(self, transfer_syntax: str, chunks: Iterable[Buffer]) -> str:
+        """Keyed hash of an object as received, whatever the label: recognises it when it is sent again, without
+        remembering it. Begins with the number of its scheme."""
+        engine = hmac.new(self._site_key, b"source 2|", "sha256")
+        engine.update(transfer_syntax.encode())
+        engine.update(fingerprint(self._fingerprint_key, chunks))
+        return "2:" + engine.hexdigest()[:62]
+
+    def first_digest(self, *parts: bytes) -> str:
+        """The first scheme of such a hash, which rows of older ledgers have."""
         engine = hmac.new(self._site_key, b"source|", "sha256")
         for part in parts:
             engine.update(part)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from itertools import accumulate
 
 from edge_node.deid.needles import fold, squeezed
+from edge_node.deid.samples import asides_of
 from edge_node.deid.witness import Place, Testimony
 
 PIXELS = (0x7FE00010, 0x7FE00008, 0x7FE00009)
@@ -27,7 +28,8 @@ class Said:
     The pieces leave out what the node itself has written about its method.
     """
 
-    def __init__(self, told: Testimony, native: bool) -> None:
+    def __init__(self, told: Testimony, native: bool, asides: Iterable[bytes] = ()) -> None:
+        """`asides`: what stands beside the samples in pixels that are not in memory."""
         self.told = told
         data, places = told.data, told.places
         texts = [(vr, place) for vr in places if vr in _SAYS_TEXT for place in places[vr]]
@@ -58,6 +60,7 @@ class Said:
         if not native:
             for place in pixel_places(told).values():
                 binary += _asides(told.value(place))
+        binary += asides
         self.binary = b"\n".join(binary).lower()
 
     @cached_property
@@ -99,11 +102,7 @@ class Said:
 def _asides(encapsulated: bytes) -> Iterator[bytes]:
     """Of each fragment what stands before its first scan or tile, and what stands behind its end."""
     for fragment in fragments(encapsulated) or ():
-        begins = [at for at in (fragment.find(b"\xff\xda"), fragment.find(b"\xff\x93")) if at >= 0]
-        yield fragment[: min(begins, default=0)]
-        ends = fragment.rfind(b"\xff\xd9")
-        if ends >= 0:
-            yield fragment[ends:]
+        yield from asides_of(fragment)
 
 
 def pixel_places(told: Testimony) -> dict[int, Place]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-import numpy as np
-
 from edge_node.deid.needles import Needle, name_of, names_as_sent, needles, squeezed, telling
-from edge_node.deid.said import STRINGS, Said, fragments, pixel_places
+from edge_node.deid.said import PIXELS, STRINGS, Said, pixel_places
+from edge_node.deid.samples import compare as compare_samples
 from edge_node.deid.witness import Place, Testimony, Unreadable, vr_of, witness, witness_file
+from edge_node.domain.body import Body
 from edge_node.domain.errors import Quarantine
 
 _DESCRIBE = frozenset([0x00280002, 0x00280004, 0x00280008, 0x00280010, 0x00280011, 0x00280100])
@@ -68,19 +68,44 @@ def verify(
             part10 = part10[:end] + _inflated(part10[end:])
         was = witness(source, implicit=implicit, big=big)
         now = witness_file(part10, implicit=implicit, big=big)
-        native = transfer_syntax in _NATIVE
-        _same_pixels(was, now, big, native)
-    except (Unreadable, ValueError, struct.error, zlib.error, RecursionError):
-        raise Quarantine(
-            "deid.unverifiable",
-            "the object before or after de-identification cannot be read",
-            hint="edge-node study show",
-        ) from None
+        compare(was, now, transfer_syntax, kept, kept_private)
+    except UNVERIFIABLE:
+        raise unverifiable() from None
+
+
+def compare(
+    was: Testimony,
+    now: Testimony,
+    transfer_syntax: str,
+    kept: frozenset[int],
+    kept_private: frozenset[tuple[int, str, int]],
+    apart: Callable[[int], list[bytes]] | None = None,
+) -> None:
+    """What `verify` does with what both objects say. Raises Quarantine, and what `UNVERIFIABLE` names.
+
+    `apart` compares pixels that are not in memory: it is given how many bytes native ones have, and gives back what
+    stands beside the samples.
+    """
+    native, big = transfer_syntax in _NATIVE, transfer_syntax == "1.2.840.10008.1.2.2"
+    _same_pixels(was, now, big, native)
+    asides = apart(_sample_bytes(now, big)) if apart is not None else ()
     _structure(now, kept_private)
     _dates(was, now, kept)
-    said = Said(now, native)
+    said = Said(now, native, asides)
     _uids(was, said, kept)
     _identifiers(was, said, kept)
+
+
+UNVERIFIABLE = (Unreadable, ValueError, struct.error, zlib.error, RecursionError)
+
+
+def unverifiable() -> Quarantine:
+    """What becomes of an object that the check cannot read."""
+    return Quarantine(
+        "deid.unverifiable",
+        "the object before or after de-identification cannot be read",
+        hint="edge-node study show",
+    )
 
 
 def _inflated(data: bytes) -> bytes:
@@ -126,27 +151,8 @@ def _same_pixels(was: Testimony, now: Testimony, big: bool, native: bool) -> Non
             raise Quarantine("deid.pixel-data", "something stands behind the pixels", hint="edge-node study show")
         if end - first == stop - start and was.data.startswith(memoryview(now.data)[first:end], start):
             continue
-        before, after = was.value(old[tag]), now.value(new[tag])
-        # Trimmed at the end (padding), or a JPEG header without its comments: the samples must be the same.
-        if samples and len(after) >= samples and before[:samples] == after[:samples] and len(after) <= samples + 1:
-            continue
-        ours, theirs = fragments(after), fragments(before)
-        if ours is None or theirs is None or not _same_streams(b"".join(theirs), b"".join(ours)):
-            raise Quarantine("deid.pixel-data", "the pixel data is not what was received", hint="edge-node study show")
-
-
-def _same_streams(before: bytes, after: bytes) -> bool:
-    """Every scan of a JPEG is there, in order; of JPEG 2000 everything but blanked comments."""
-    if before.startswith(b"\xff\x4f"):
-        length = min(len(after), len(before))
-        old, new = np.frombuffer(before, np.uint8, length), np.frombuffer(after, np.uint8, length)
-        changed = new[: length - 1][old[: length - 1] != new[: length - 1]]
-        return len(after) <= len(before) + 1 and bool((changed == ord(" ")).all()) and len(changed) <= 65536
-    scans = re.compile(rb"\xff\xda.*?(?=\xff[\xc0-\xcf\xd8-\xfe])", re.DOTALL)
-    old_scans, new_scans = scans.findall(before), scans.findall(after)
-    if not old_scans:  # no JPEG: nothing but padding may have gone
-        return before.rstrip(b"\0") == after.rstrip(b"\0")
-    return old_scans == new_scans
+        before, after = (Body([told.value(place[tag])]) for told, place in ((was, old), (now, new)))
+        compare_samples(before, after, samples, endless=not native and tag == PIXELS[0], closed=False)
 
 
 def _structure(now: Testimony, kept_private: frozenset[tuple[int, str, int]]) -> None:

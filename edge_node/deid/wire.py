@@ -17,12 +17,15 @@ from pydicom.datadict import dictionary_VR
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXEL_DATA = 0x7FE00010
+PIXELS = (PIXEL_DATA, 0x7FE00008, 0x7FE00009)  # and as floats and doubles
 # Nesting in real objects stays below ten; a limit keeps hostile input away from the interpreter's own.
 MAX_DEPTH = 32
-MAX_INFLATED = 4 << 30
+# What has to be in memory whole, such as a data set that was deflated; pixel data in `apart` has not.
+MOST_IN_MEMORY = 256 << 20
 _LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 _SPACED = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT"})
 _SHORT = _SPACED - {"UC", "UR", "UT"} | {"AT", "FD", "FL", "SL", "SS", "UI", "UL", "US"}
+_SAMPLES = frozenset({"OB", "OW", "OF", "OD"})
 VRS = tuple(sorted(_SHORT | _LONG))
 _CODES = {vr.encode(): vr for vr in VRS}
 _SHORT_CODES = {code: vr for code, vr in _CODES.items() if vr in _SHORT}
@@ -31,6 +34,10 @@ _BYTES = {vr: code for code, vr in _CODES.items()}
 
 class Malformed(Exception):
     """The bytes are not a readable data set. The text is safe to show."""
+
+
+class TooLarge(Exception):
+    """More than may be held in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +109,11 @@ _HEADS = {big: [struct.Struct((">" if big else "<") + layout) for layout in _LAY
 
 
 class _Reader:
-    def __init__(self, data: bytes, big: bool, last: int = UNDEFINED) -> None:
+    def __init__(self, data: bytes, big: bool, last: int = UNDEFINED, apart: int = 1 << 32) -> None:
         self.data = data
         self.last = last
+        self.apart = apart  # top-level pixel data of that many bytes or in fragments is not read, `found` says where
+        self.found: tuple[int, str, int, int] | None = None
         self.explicit, self.implicit, self.pair, self.long, _ = [head.unpack_from for head in _HEADS[big]]
         self.little = self if not big else _Reader(data, False)
 
@@ -158,6 +167,9 @@ class _Reader:
                 # PS3.5 6.2.2: somebody did not know it, we do: the rules for what it is hold. Sequences stay unknown.
                 known = dictionary_vr(tag)
                 vr = known if known in _SHORT else vr
+            if group == 0x7FE0 and not depth and length >= self.apart and tag in PIXELS and vr in _SAMPLES:
+                self.found = tag, vr, pos, length
+                return pos
             if length == UNDEFINED:
                 made, pos = self.undefined(tag, vr, pos, end, implicit, depth)
             elif pos + length > end:
@@ -218,14 +230,16 @@ class _Reader:
 
 
 def inflate(data: bytes) -> bytes:
-    """Undo PS3.5 A.5 (raw deflate), within `MAX_INFLATED`."""
+    """Undo PS3.5 A.5 (raw deflate). Raises TooLarge above `MOST_IN_MEMORY`."""
     engine = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
-        plain = engine.decompress(data, MAX_INFLATED)
+        plain = engine.decompress(data, MOST_IN_MEMORY)
     except zlib.error:
         raise Malformed("the deflated data set cannot be inflated") from None
-    if engine.unconsumed_tail or not engine.eof:
-        raise Malformed("the deflated data set is cut off or too large")
+    if engine.unconsumed_tail:
+        raise TooLarge
+    if not engine.eof:
+        raise Malformed("the deflated data set is cut off")
     return plain
 
 
@@ -236,6 +250,15 @@ def parse(data: bytes, syntax: Syntax) -> Node:
     node: Node = {}
     _Reader(data, syntax.big).node(0, len(data), syntax.implicit, False, 0, node)
     return node
+
+
+def parse_up_to_pixels(data: bytes, syntax: Syntax, apart: int) -> tuple[Node, tuple[int, str, int, int] | None]:
+    """The elements before the first pixel data that is in fragments or has at least `apart` bytes; its tag, VR, place
+    of its value and length, None if there is none in `data`."""
+    node: Node = {}
+    reader = _Reader(data, syntax.big, apart=apart)
+    reader.node(0, len(data), syntax.implicit, False, 0, node)
+    return node, reader.found
 
 
 class _Writer:
@@ -298,6 +321,15 @@ def encode_parts(node: Node, syntax: Syntax) -> list[bytes]:
     engine = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
     packed = engine.compress(plain) + engine.flush()
     return [packed + b"\0" * (len(packed) & 1)]
+
+
+def encode_around(node: Node, tag: int, length: int, syntax: Syntax) -> tuple[bytes, bytes]:
+    """Like `encode`, but of the element `tag` the beginning only, with a value of `length` bytes to come; and what
+    stands behind that value."""
+    writer, vr, group, number = _Writer(syntax), node[tag].vr, tag >> 16, tag & 0xFFFF
+    before = writer.parts({one: node[one] for one in node if one < tag})
+    head = writer.head(group, number, length) if syntax.implicit else writer.long(group, number, _BYTES[vr], length)
+    return b"".join((*before, head)), writer.node({one: node[one] for one in node if one > tag})
 
 
 def uint(node: Node, tag: int, syntax: Syntax) -> int | None:

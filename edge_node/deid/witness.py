@@ -54,10 +54,13 @@ class Testimony:
     A sequence has a place of its own beside those of what is in it.
     """
 
-    __slots__ = ("_encodings", "data", "places")
+    __slots__ = ("_encodings", "data", "gap", "gap_bytes", "met", "places")
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, gap: int = -1, gap_bytes: int = 0) -> None:
         self.data = data
+        # Where a value of so many bytes is left out of `data`; what was met there: the tag, and whether it is endless.
+        self.gap, self.gap_bytes = gap, gap_bytes
+        self.met: tuple[int, bool] | None = None
         self.places: dict[str, list[Place]] = {}
         self._encodings: dict[Around, list[str]] | None = None
 
@@ -94,23 +97,31 @@ class Testimony:
         return self._encodings.get(around, ["latin-1"])
 
 
-def witness(data: bytes, *, implicit: bool, big: bool) -> Testimony:
-    """Everything an encoded data set says. Raises Unreadable."""
-    told = Testimony(data)
+def witness(data: bytes, *, implicit: bool, big: bool, gap: int = -1, gap_bytes: int = 0) -> Testimony:
+    """Everything an encoded data set says. Raises Unreadable.
+
+    At `gap` a value of `gap_bytes` may be left out. It must be the whole value of a top-level element, so the reading
+    must come upon it; an element of undefined length must go to its end.
+    """
+    told = Testimony(data, gap, gap_bytes)
     _Reader(told, big).level(0, len(data), implicit, False, ())
+    if gap >= 0 and told.met is None:
+        raise Unreadable
     return told
 
 
-def witness_file(part10: bytes, *, implicit: bool, big: bool) -> Testimony:
-    """File meta information and data set of a Part 10 file, as one. Raises Unreadable."""
+def witness_file(part10: bytes, *, implicit: bool, big: bool, gap: int = -1, gap_bytes: int = 0) -> Testimony:
+    """File meta information and data set of a Part 10 file, as one; `gap` as in `witness`. Raises Unreadable."""
     if part10[128:132] != b"DICM" or part10[132:138] != b"\2\0\0\0UL":
         raise Unreadable
     end = 144 + int.from_bytes(part10[140:144], "little")
     if end > len(part10):
         raise Unreadable
-    told = Testimony(part10)
+    told = Testimony(part10, gap, gap_bytes)
     _Reader(told, False).level(132, end, False, False, ())
     _Reader(told, big).level(end, len(part10), implicit, False, ())
+    if gap >= 0 and (told.met is None or gap < end):
+        raise Unreadable
     return told
 
 
@@ -162,6 +173,10 @@ class _Reader:
                     return at
                 raise Unreadable
             tag = group << 16 | number
+            if at == self.told.gap and not around and length in (self.told.gap_bytes, _NONE):
+                self.told.met = tag, length == _NONE
+                places.setdefault(vr, []).append((tag, at, at, around))
+                continue
             if length == _NONE:
                 at = self.endless(tag, vr, at, end, implicit, around)
                 continue

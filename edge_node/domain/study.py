@@ -6,11 +6,15 @@ second, and the spool, triage and forwarding accept nothing else.
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+
+from edge_node.domain.body import Body, Source
+
+_FIRST_SCHEME = re.compile(r"[0-9a-f]{64}")  # later ones begin with their number and a colon
 
 
 class Role(StrEnum):
@@ -62,11 +66,12 @@ class KeyClass(StrEnum):
 class IdentifiedInstance:
     """One instance as received, identity and all: lives in memory for milliseconds, is never written.
 
-    `dataset` is the encoded data set without a Part 10 header (PS3.5); `transfer_syntax` says how it is encoded.
+    `source` is the encoded data set without a Part 10 header (PS3.5), where it landed: it can be read as long as the
+    receiver holds it. `transfer_syntax` says how it is encoded.
     `sop_class` and `sop_instance` are the Affected UIDs of the C-STORE request (PS3.7 9.1.1).
     """
 
-    dataset: bytes
+    source: Source
     transfer_syntax: str
     sop_class: str
     sop_instance: str
@@ -75,8 +80,13 @@ class IdentifiedInstance:
     peer: str
     received_at: float  # seconds since the epoch, UTC
 
+    @property
+    def dataset(self) -> bytes:
+        """All of it as one copy in memory: for what is small, and for tools."""
+        return self.source.read(0, self.source.size)
+
     def __repr__(self) -> str:
-        return f"<IdentifiedInstance {len(self.dataset)} bytes>"
+        return f"<IdentifiedInstance {self.source.size} bytes>"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -109,14 +119,15 @@ class RecipeId:
 class DeidentifiedInstance:
     """One clean, verified object. All UIDs are pseudonymous; nothing here identifies anyone.
 
-    `part10` is a complete DICOM file (PS3.10) in the transfer syntax it was received in.
+    `body` is a complete DICOM file (PS3.10) in the transfer syntax it was received in; large pixel data in it is a
+    reference to what was received, and can be read as long as that.
     `pixel_risk` is "" or the reason why pixels may still show identity (``secondary-capture``, ``ultrasound`` …):
     such an object never leaves before the pixel step cleaned it.
     `patient_key` is the keyed hash of Patient ID + issuer that consent lists are made of.
     `order_priority` is STAT, URGENT or ROUTINE as far as the object says, else "".
     """
 
-    part10: bytes = field(repr=False)
+    body: Body
     study_key: str
     study_uid: str
     series_uid: str
@@ -130,10 +141,15 @@ class DeidentifiedInstance:
     order_priority: str
     recipe: RecipeId
 
-    @cached_property
+    @property
     def sha256(self) -> str:
-        """Hash (hex) of `part10`."""
-        return hashlib.sha256(self.part10).hexdigest()
+        """Hash (hex) of `body`."""
+        return self.body.sha256
+
+    @cached_property
+    def part10(self) -> bytes:
+        """`body` as one copy in memory, for tools that need it so."""
+        return self.body.whole()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +168,21 @@ class Deidentified:
 
     instance: DeidentifiedInstance
     identity: IdentityEnvelope = field(repr=False)
-    source_digest: str  # keyed hash (hex) of the received bytes: tells a true duplicate from a conflicting one
+    source_digest: str  # scheme and keyed hash of the received bytes: tells a true duplicate from a conflicting one
     derivation: Derivation = field(default=Derivation("", "", "", 0), repr=False)
     instance_key: str = ""  # keyed hash of the SOP Instance UID as received: what announcements name it by
+    # The digest as its first scheme made it, of these bytes and the sha256 of the clean object as kept: for old rows.
+    first_digest: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
+
+    def is_of_source(self, digest: str, sha256: str) -> bool:
+        """Whether a ledger row with this source digest and hash of its clean object came from the same bytes.
+
+        The first scheme knew the pixels only by the clean object's hash, which names the node's version: of such a row
+        what was kept is taken as given, and the header is compared.
+        """
+        if self.first_digest is None or not _FIRST_SCHEME.fullmatch(digest):
+            return digest == self.source_digest
+        return digest == self.first_digest(sha256)
 
 
 @dataclass(frozen=True, slots=True)

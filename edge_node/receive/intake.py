@@ -86,13 +86,17 @@ class Intake:
         return [(number, outcome) for (number, _), outcome in zip(clean, outcomes, strict=True)]
 
     def _quarantine(self, received: IdentifiedInstance, error: EdgeNodeError) -> Receipt | EdgeNodeError:
-        digest = hashlib.blake2b(received.dataset, key=self._digest_key[:64], digest_size=32)
+        digest = hashlib.blake2b(key=self._digest_key[:64], digest_size=32)
         try:
+            for chunk in received.source.chunks(0, received.source.size):
+                digest.update(chunk)
             return self._store.quarantine(
                 received, digest.hexdigest(), error, self._peek_study(received), self._name_instance(received)
             )
         except EdgeNodeError as refused:
             return refused
+        except OSError as broken:
+            return _unlucky(broken)
 
 
 def _reason(conflict: Conflict) -> Quarantine:

@@ -1,14 +1,13 @@
 """Where the bytes of an object land while they arrive: memory only, and little of it.
 
 A window of memory without a name (memfd) takes the bytes from the socket in one copy; a worker process reads them
-from the same memory. An object that outgrows its window is spilled window by window to a file without a name, sealed
+where they are. An object that outgrows its window is spilled window by window to a file without a name, sealed
 under a key that lives in this process and the worker's: identity is never on the disk in the clear, and an object
 that never ends costs no memory.
 """
 
 from __future__ import annotations
 
-import io
 import mmap
 import os
 import tempfile
@@ -19,11 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_node.domain.announcement import Command, IdentifiedSignal
+from edge_node.domain.body import Memory
 from edge_node.domain.study import IdentifiedInstance
-from edge_node.store.seal import new_key, seal_chunks, sealed_length, unsealed_chunks
+from edge_node.receive.spill import Spill, context
+from edge_node.store.seal import new_key, seal_chunks
 
 FIRST_WINDOW = 1 << 20
 LARGEST_WINDOW = 16 << 20
+MAPPED = 1 << 20  # bytes above which a worker maps what came; to copy less is cheaper than to map it
 
 
 class Budget:
@@ -78,24 +80,39 @@ class Arrival:
     def size(self) -> int:
         return self.in_memory + sum(self.spilled.windows if self.spilled else ())
 
-    def instance(self) -> IdentifiedInstance:
-        """The object with its bytes, read in one copy."""
-        return IdentifiedInstance(
-            self._bytes(),
-            self.transfer_syntax,
-            self.sop_class,
-            self.sop_instance,
-            self.calling_ae,
-            self.called_ae,
-            self.peer,
-            self.received_at,
-        )
+    @contextmanager
+    def opened(self) -> Iterator[IdentifiedInstance]:
+        """The object with its bytes where they are; they can be read until the end of the block."""
+        mapping = None
+        if self.in_memory > MAPPED:
+            flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
+            mapping = mmap.mmap(self.memory, self.in_memory, flags, mmap.PROT_READ)
+        try:
+            memory = Memory(mapping if mapping is not None else os.pread(self.memory, self.in_memory, 0))
+            spilled = self.spilled
+            source = memory if spilled is None else Spill(self.file, spilled.key, spilled.windows, memory)
+            yield IdentifiedInstance(
+                source,
+                self.transfer_syntax,
+                self.sop_class,
+                self.sop_instance,
+                self.calling_ae,
+                self.called_ae,
+                self.peer,
+                self.received_at,
+            )
+        finally:
+            if mapping is not None:
+                with suppress(BufferError):  # an error under way still holds a view; it goes with that
+                    mapping.close()
 
     def signal(self) -> IdentifiedSignal:
         """The announcement with its attribute list."""
+        with self.opened() as whole:
+            attributes = whole.dataset
         return IdentifiedSignal(
             Command(self.command),
-            self._bytes(),
+            attributes,
             self.transfer_syntax,
             self.sop_class,
             self.sop_instance,
@@ -103,24 +120,8 @@ class Arrival:
             self.received_at,
         )
 
-    def _bytes(self) -> bytes:
-        if self.spilled is None:
-            return os.pread(self.memory, self.in_memory, 0)
-        whole, place = io.BytesIO(), 0
-        for number, length in enumerate(self.spilled.windows):
-            sealed = os.pread(self.file, sealed_length(length), place)
-            place += len(sealed)
-            for chunk in unsealed_chunks(self.spilled.key, sealed, _context(number)):
-                whole.write(chunk)
-        whole.write(os.pread(self.memory, self.in_memory, 0))
-        return whole.getvalue()
-
     def __repr__(self) -> str:
         return f"<Arrival {self.size} bytes>"
-
-
-def _context(number: int) -> str:
-    return f"arrival window {number}"
 
 
 class Landing:
@@ -210,7 +211,7 @@ class Landing:
             self._file, self._key = _nameless(self._folder), new_key()
         assert self._map is not None
         with memoryview(self._map) as whole, whole[: self._used] as plain:
-            for chunk in seal_chunks(self._key, plain, _context(len(self._windows))):
+            for chunk in seal_chunks(self._key, plain, context(len(self._windows))):
                 view = memoryview(chunk)
                 while view:
                     view = view[os.write(self._file, view) :]

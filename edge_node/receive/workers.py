@@ -14,6 +14,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from multiprocessing.process import BaseProcess
@@ -49,8 +50,9 @@ def _serve(pipe: socket.socket, make_accept: Callable[..., AcceptAll], arguments
         if not message:
             return
         try:
-            arrivals = _with_handles(pickle.loads(message), handles)  # noqa: S301  from our parent, over a private pipe
-            answers = accept([one.signal() if one.command else one.instance() for one in arrivals])
+            with ExitStack() as open_ones:
+                arrivals = _with_handles(pickle.loads(message), handles)  # noqa: S301  from our parent, over a private pipe
+                answers = accept([a.signal() if a.command else open_ones.enter_context(a.opened()) for a in arrivals])
         except Exception as error:
             log.exception("worker.unexpected")
             answers = [Retry("receive.worker-failed", f"a worker failed on a batch ({type(error).__name__})")] * BATCH

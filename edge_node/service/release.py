@@ -8,6 +8,7 @@ import re
 from sqlalchemy import select
 
 from edge_node.config.schema import Config
+from edge_node.domain.body import Memory
 from edge_node.domain.errors import EdgeNodeError, Quarantine
 from edge_node.domain.study import IdentifiedInstance, KeyClass, Role
 from edge_node.service.node import open_node, spool_path
@@ -42,7 +43,7 @@ def release_item(config: Config, item: str) -> Receipt:
     body = unseal(key.secret, sealed, f"quarantine {item}")
     size = int.from_bytes(body[:4], "big")
     head = json.loads(body[4 : 4 + size])
-    [receipt] = make_intake(config)([IdentifiedInstance(dataset=body[4 + size :], **head)])
+    [receipt] = make_intake(config)([IdentifiedInstance(Memory(memoryview(body)[4 + size :]), **head)])
     if isinstance(receipt, EdgeNodeError):
         raise receipt
     if receipt.received is not Received.STORED:

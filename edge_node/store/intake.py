@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from edge_node.domain.body import Body, Slice
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, StudyState
 from edge_node.store import audit
@@ -17,7 +18,7 @@ from edge_node.store.database import Database
 from edge_node.store.escrow import Escrow
 from edge_node.store.keyring import DataKey, Keyring, keys_that_exist
 from edge_node.store.receipt import Answer, Clean, Conflict, OtherPseudonyms, OtherRecipe, Receipt, Received
-from edge_node.store.seal import seal, seal_chunks, sealed_length
+from edge_node.store.seal import seal, seal_body, sealed_length
 from edge_node.store.spool import Place, Sealed, SpoolWriter
 from edge_node.store.tables import envelope, instance, quarantine, study
 
@@ -34,7 +35,7 @@ class _Kept:
 
 MOST_KEYS = 512
 # Built once: building a statement costs more than running it.
-_KNOWN = select(instance.c.sop_uid, instance.c.source_digest, instance.c.recipe_sha256).where(
+_KNOWN = select(instance.c.sop_uid, instance.c.source_digest, instance.c.recipe_sha256, instance.c.sha256).where(
     instance.c.sop_uid.in_(bindparam("uids", expanding=True))
 )
 _TRIALS = select(study.c.study_key, study.c.trial, study.c.study_uid).where(
@@ -129,17 +130,17 @@ class IntakeStore:
         copy under those of another could be joined to it by its pixels.
         """
         uids, keys = [one.uid for one in batch], list({one.study_key for one in batch})
-        kept = {row[0]: (row[1], row[2]) for row in connection.execute(_KNOWN, {"uids": uids})}
+        kept = {row[0]: (row[1], row[2], row[3]) for row in connection.execute(_KNOWN, {"uids": uids})}
         trials = {row[0]: (row[1], row[2]) for row in connection.execute(_TRIALS, {"study_keys": keys})}
         answers: list[Answer | None] = []
         for one in batch:
             what = one.what.instance
-            trial, mine = (what.recipe.trial, what.study_uid), (one.what.source_digest, what.recipe.sha256)
+            trial, mine = (what.recipe.trial, what.study_uid), (one.what.source_digest, what.recipe.sha256, "")
             if trials.setdefault(one.study_key, trial) != trial:
                 answers.append(OtherPseudonyms())
                 continue
             known = kept.setdefault(one.uid, mine)
-            answers.append(None if known is mine else _answer(one, known, mine))
+            answers.append(None if known is mine else _answer(one, *known))
         return answers
 
     def _seal(self, batch: Sequence[Clean]) -> list[_Kept]:
@@ -147,9 +148,9 @@ class IntakeStore:
         pairs = [self._keys_of(one.study_key) for one in batch]
         objects = []
         for one, (key, _) in zip(batch, pairs, strict=True):
-            part10 = one.what.instance.part10
-            chunks = seal_chunks(key.secret, part10, f"clean {one.study_key} {one.uid}")
-            objects.append(Sealed(sealed_length(len(part10)), chunks))
+            body = one.what.instance.body
+            chunks = seal_body(key.secret, body, f"clean {one.study_key} {one.uid}")
+            objects.append(Sealed(sealed_length(body.size), chunks))
         places = self._spool.append_all(objects)
         return [_Kept(*parts) for parts in zip(batch, *zip(*pairs, strict=True), places, strict=True)]
 
@@ -209,7 +210,7 @@ class IntakeStore:
 
     def _touch_study(self, connection: Connection, batch: Sequence[Clean]) -> int:
         """Open the study, or extend it; a late instance reopens it as the next revision. Returns the revision."""
-        first, size = batch[0].what.instance, sum(len(one.what.instance.part10) for one in batch)
+        first, size = batch[0].what.instance, sum(one.what.instance.body.size for one in batch)
         modalities = {one.what.instance.modality for one in batch}
         came = [one.received_at for one in batch]
         row = connection.execute(_STUDY, {"study_key": first.study_key}).one_or_none()
@@ -306,8 +307,10 @@ class IntakeStore:
                 "received_at": received.received_at,
             }
         ).encode()
-        body = len(head).to_bytes(4, "big") + head + received.dataset
-        place = self._spool.append(seal(key.secret, body, f"quarantine {item}"))
+        source = received.source
+        body = Body([len(head).to_bytes(4, "big") + head, Slice(source, 0, source.size)])
+        sealed = Sealed(sealed_length(body.size), seal_body(key.secret, body, f"quarantine {item}"))
+        [place] = self._spool.append_all([sealed])
         now = time.time()
         with self._database.write() as connection:
             connection.execute(
@@ -319,7 +322,7 @@ class IntakeStore:
                     message=error.message,
                     calling_ae=received.calling_ae,
                     source_digest=source_digest,
-                    size=len(received.dataset),
+                    size=source.size,
                     key_id=key.key_id,
                     segment=place.segment,
                     offset=place.offset,
@@ -339,10 +342,11 @@ class IntakeStore:
         return Receipt(Received.QUARANTINED, study_key or "", error.code)
 
 
-def _answer(one: Clean, known: tuple[str, str], mine: tuple[str, str]) -> Answer:
-    if known[0] == mine[0]:
-        return Receipt(Received.DUPLICATE, one.study_key)
-    return Conflict() if known[1] == mine[1] else OtherRecipe()
+def _answer(one: Clean, digest: str, recipe_sha256: str, sha256: str) -> Answer:
+    """To an object that is kept, with that source digest, by that recipe, and with that hash."""
+    if recipe_sha256 != one.what.instance.recipe.sha256:
+        return OtherRecipe()
+    return Receipt(Received.DUPLICATE, one.study_key) if one.what.is_of_source(digest, sha256) else Conflict()
 
 
 def _used(connection: Connection, study_key: str, recipe_sha256: str) -> bool:
@@ -376,7 +380,7 @@ def _instance_row(one: _Kept, revision: int) -> dict[str, object]:
         "revision": revision,
         "source_digest": one.clean.what.source_digest,
         "sha256": what.sha256,
-        "size": len(what.part10),
+        "size": what.body.size,
         "key_id": one.clean_key.key_id,
         "segment": place.segment,
         "offset": place.offset,

@@ -14,15 +14,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
+from edge_node.domain.body import Body, Buffer
 from edge_node.domain.errors import Quarantine, Stop
 
 KEY_BYTES = 32
@@ -30,6 +33,8 @@ CHUNK = 512 * 1024
 _MAGIC = b"EDN1"
 _SALT = 16
 _TAG = 16
+_GMAC_NONCE = bytes(12)
+HEAD = len(_MAGIC) + _SALT
 _KEM = b"KEM\x00\x20"
 _SUITE = b"HPKE\x00\x20\x00\x01\x00\x02"
 
@@ -54,15 +59,45 @@ def seal(key: bytes, plain: bytes | memoryview, context: str) -> bytes:
 
 def seal_chunks(key: bytes, plain: bytes | memoryview, context: str) -> Iterator[bytes]:
     """The pieces of `seal`, one after the other: a large object is never in memory twice."""
+    view = memoryview(plain)
+    return _sealed_blocks(key, (view[at : at + CHUNK] for at in range(0, len(view), CHUNK)), len(view), context)
+
+
+def seal_body(key: bytes, body: Body, context: str) -> Iterator[bytes]:
+    """The pieces of `seal` of something that need not be in memory."""
+    return _sealed_blocks(key, body.blocks(CHUNK), body.size, context)
+
+
+def _sealed_blocks(key: bytes, blocks: Iterable[Buffer], length: int, context: str) -> Iterator[bytes]:
+    """`blocks` are of CHUNK bytes, only the last one is shorter. Raises ValueError unless they have `length` bytes."""
     salt = os.urandom(_SALT)
     cipher = _object_cipher(key, salt)
-    view = memoryview(plain)
     aad = context.encode()
     yield _MAGIC + salt
-    count = max(1, -(-len(view) // CHUNK))
-    for index in range(count):
-        chunk = view[index * CHUNK : (index + 1) * CHUNK]
-        yield cipher.encrypt(_nonce(index, index == count - 1), chunk, aad)
+    last = max(1, -(-length // CHUNK)) - 1
+    index = 0
+    for index, block in enumerate(blocks if length else (b"",)):
+        if len(block) != min(CHUNK, length - index * CHUNK):
+            raise ValueError("what is to be sealed is not as long as it was said to be")
+        yield cipher.encrypt(_nonce(index, index == last), block, aad)
+    if index != last:
+        raise ValueError("what is to be sealed is not as long as it was said to be")
+
+
+def fingerprint(key: bytes, chunks: Iterable[Buffer]) -> bytes:
+    """16 bytes that tell different bytes apart for whoever has not the 32-byte `key`: GMAC (NIST SP 800-38D).
+
+    Ten times faster than a hash. Never to be shown: the nonce is always the same, so two tags would betray the key.
+    """
+    pieces = iter(chunks)
+    first, second = next(pieces, b""), next(pieces, None)
+    if second is None:  # the usual object, at half the price
+        return AESGCM(key).encrypt(_GMAC_NONCE, b"", first)
+    engine = Cipher(algorithms.AES(key), modes.GCM(_GMAC_NONCE)).encryptor()
+    for piece in chain((first, second), pieces):
+        engine.authenticate_additional_data(piece)
+    engine.finalize()
+    return engine.tag
 
 
 def sealed_length(plain: int) -> int:
@@ -88,6 +123,29 @@ def unsealed_chunks(key: bytes, sealed: bytes | memoryview, context: str) -> Ite
             yield cipher.decrypt(_nonce(index, index == count - 1), bytes(body[index * step : (index + 1) * step]), aad)
     except (InvalidTag, ValueError):
         raise _broken() from None
+
+
+class SealedParts:
+    """A sealed blob whose plain text is opened in parts. `head` are its first `HEAD` bytes, `plain` its length."""
+
+    def __init__(self, key: bytes, head: bytes, plain: int, context: str) -> None:
+        if head[:4] != _MAGIC or len(head) != HEAD:
+            raise _broken()
+        self._cipher = _object_cipher(key, head[4:])
+        self._plain = plain
+        self._last = max(1, -(-plain // CHUNK)) - 1
+        self._aad = context.encode()
+
+    def place(self, index: int) -> tuple[int, int]:
+        """Where the sealed form of a chunk lies in the blob: offset, length."""
+        return HEAD + index * (CHUNK + _TAG), min(CHUNK, self._plain - index * CHUNK) + _TAG
+
+    def open(self, index: int, sealed: bytes) -> bytes:
+        """The plain text of a chunk. Raises Quarantine("store.seal-broken")."""
+        try:
+            return self._cipher.decrypt(_nonce(index, index == self._last), sealed, self._aad)
+        except (InvalidTag, ValueError):
+            raise _broken() from None
 
 
 def unseal(key: bytes, sealed: bytes | memoryview, context: str) -> bytes:

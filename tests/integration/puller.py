@@ -80,7 +80,8 @@ class PullingNode:
     def _accept(self, arrival: Arrival) -> Receipt:
         if self.refuse is not None:
             raise self.refuse
-        [answer] = self.work([arrival.instance()])
+        with arrival.opened() as landed:
+            [answer] = self.work([landed])
         if isinstance(answer, EdgeNodeError):
             raise answer
         self.received.append((arrival.calling_ae, arrival.transfer_syntax))

@@ -6,9 +6,11 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from edge_node.config.schema import Receive
+from edge_node.domain.body import Memory
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.receive.landing import Arrival
 from edge_node.receive.scp import StorageSCP
@@ -41,7 +43,8 @@ class Door:
         self.scp.start()
 
     def _accept(self, arrival: Arrival) -> Receipt:
-        instance = arrival.instance()
+        with arrival.opened() as landed:
+            instance = replace(landed, source=Memory(landed.dataset))
         self.received.append(instance)
         return self.accept(instance)
 

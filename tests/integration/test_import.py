@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pydicom.data import get_testdata_file
 
 from edge_node.config.load import load
 from edge_node.config.schema import Config
+from edge_node.domain.body import Memory
 from edge_node.domain.errors import EdgeNodeError, Retry, Stop
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.receive.landing import Arrival
@@ -49,7 +51,8 @@ class Node:
         self.door.start()
 
     def _accept(self, arrival: Arrival) -> Receipt:
-        instance = arrival.instance()
+        with arrival.opened() as landed:
+            instance = replace(landed, source=Memory(landed.dataset))
         self.received.append(instance)
         return self.accept(instance)
 

@@ -6,11 +6,13 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydicom.data import get_testdata_file
 
+from edge_node.domain.body import Memory
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.receive.landing import Arrival
@@ -39,7 +41,8 @@ class Watched:
         self.inbox = Inbox(self.folder, Sender(self.line, "INBOX", "EDGENODE", 1_000_000), STILL_S)
 
     def _accept(self, arrival: Arrival) -> Receipt:
-        instance = arrival.instance()
+        with arrival.opened() as landed:
+            instance = replace(landed, source=Memory(landed.dataset))
         self.received.append(instance)
         return self.accept(instance)
 

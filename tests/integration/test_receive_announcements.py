@@ -46,7 +46,8 @@ class Hospital:
         def accept(arrival: Arrival) -> Receipt:
             if self.refuse is not None:
                 raise self.refuse
-            [answer] = work([arrival.signal() if arrival.command else arrival.instance()])
+            with arrival.opened() as landed:
+                [answer] = work([arrival.signal() if arrival.command else landed])
             if isinstance(answer, EdgeNodeError):
                 raise answer
             return answer

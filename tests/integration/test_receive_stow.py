@@ -9,6 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from edge_node.config.load import load
+from edge_node.domain.body import Memory
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.receive import http_line
@@ -60,7 +62,8 @@ class Stow:
         self.url = f"{self.scheme}://127.0.0.1:{self.port}/studies"
 
     def _accept(self, arrival: Arrival) -> Receipt:
-        instance = arrival.instance()
+        with arrival.opened() as landed:
+            instance = replace(landed, source=Memory(landed.dataset))
         self.received.append(instance)
         return self.accept(instance)
 

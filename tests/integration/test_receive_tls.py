@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from pydicom.data import get_testdata_file
 
 from edge_node.config.load import Loaded, load
 from edge_node.config.schema import Receive, Tls
+from edge_node.domain.body import Memory
 from edge_node.domain.errors import Retry, Stop
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.domain.worklist import Peer, PeerTls
@@ -66,7 +68,8 @@ class Door:
         self.tls.start()
 
     def _accept(self, arrival: Arrival) -> Receipt:
-        instance = arrival.instance()
+        with arrival.opened() as landed:
+            instance = replace(landed, source=Memory(landed.dataset))
         self.received.append(instance)
         return Receipt(Received.STORED, "S")
 

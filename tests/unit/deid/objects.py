@@ -13,6 +13,7 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from edge_node.deid import Deidentifier
+from edge_node.domain.body import Memory
 from edge_node.domain.study import DeidentifiedInstance, IdentifiedInstance
 
 RECIPE = Path(__file__).parents[3] / "configs" / "recipes" / "basic.deid"
@@ -70,7 +71,8 @@ def received(
 
 
 def instance_of(data: bytes, transfer_syntax: str, sop_class: str, sop_instance: str) -> IdentifiedInstance:
-    return IdentifiedInstance(data, transfer_syntax, sop_class, sop_instance, "MODALITY", "EDGENODE", "192.0.2.7", 0.0)
+    names = sop_class, sop_instance, "MODALITY", "EDGENODE", "192.0.2.7"
+    return IdentifiedInstance(Memory(data), transfer_syntax, *names, 0.0)
 
 
 def from_file(path: str) -> IdentifiedInstance:

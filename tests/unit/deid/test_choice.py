@@ -22,6 +22,7 @@ from pydicom.uid import (
 from edge_node.deid import Deidentifier, patient_key, study_key_of
 from edge_node.deid.choice import Choice, Recipes, modality_of
 from edge_node.deid.lint import lint
+from edge_node.domain.body import Memory
 from edge_node.domain.errors import Stop
 from edge_node.domain.selection import Condition, plain
 from edge_node.domain.study import IdentifiedInstance
@@ -132,7 +133,7 @@ def test_a_modality_behind_a_long_front_is_still_found() -> None:
 
 @given(st.binary(max_size=200), st.sampled_from(["1.2.840.10008.1.2", "1.2.840.10008.1.2.1.99", "9.9", ""]))
 def test_the_modality_of_anything_is_a_text(data: bytes, syntax: str) -> None:
-    assert isinstance(modality_of(replace(received(ct()), dataset=data, transfer_syntax=syntax)), str)
+    assert isinstance(modality_of(replace(received(ct()), source=Memory(data), transfer_syntax=syntax)), str)
 
 
 def own(folder: Path, lines: str) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_node.domain.body import Body, Memory
 from edge_node.domain.study import Deidentified, DeidentifiedInstance, IdentifiedInstance, IdentityEnvelope, RecipeId
 from edge_node.store.database import Database
 from edge_node.store.intake import IntakeStore
@@ -60,7 +61,7 @@ def clean_instance() -> Callable[..., Deidentified]:
     ) -> Deidentified:
         body = content + b" %d" % number
         instance = DeidentifiedInstance(
-            part10=body,
+            body=Body([body]),
             study_key=study,
             study_uid="2.25.1",
             series_uid="2.25.2",
@@ -83,7 +84,7 @@ def clean_instance() -> Callable[..., Deidentified]:
 @pytest.fixture
 def received() -> IdentifiedInstance:
     return IdentifiedInstance(
-        dataset=b"ZZSECRET^ANNA not parseable",
+        source=Memory(b"ZZSECRET^ANNA not parseable"),
         transfer_syntax="1.2.840.10008.1.2.1",
         sop_class="1.2.840.10008.5.1.4.1.1.2",
         sop_instance="1.2.3.ZZORIGINAL",

@@ -1,0 +1,168 @@
+"""The check of pixels: is what will be written, sample for sample, what was received?
+
+Part of the independent check (`verify`), for pixels of any size: both sides are read where they are, piece by piece.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NoReturn
+
+import numpy as np
+
+from edge_node.deid.witness import Unreadable
+from edge_node.domain.body import Body, Buffer, Source
+from edge_node.domain.errors import Quarantine
+
+_DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
+_AT_ONCE = 1 << 17
+LARGEST_FRAME = 256 << 20
+_BEGINNINGS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # of JPEG and JPEG 2000 code streams
+_SCANS = re.compile(rb"\xff\xda.*?(?=\xff[\xc0-\xcf\xd8-\xfe])", re.DOTALL)
+
+
+def compare(before: Body, after: Body, samples: int, *, endless: bool, closed: bool = True) -> list[bytes]:
+    """Compare the value of pixel data as received with that of the clean object; what the latter says beside its
+    samples is given back. `samples`: bytes that native pixels have, 0 if unknown; `endless`: these are fragments,
+    `closed`: with the delimiter behind them.
+
+    Raises Quarantine("deid.pixel-data"), Unreadable when fragments do not fill the value.
+    """
+    if not endless:
+        if samples and after.size > samples + 1:
+            raise Quarantine("deid.pixel-data", "something stands behind the pixels", hint="edge-node study show")
+        if before.size == after.size:
+            if _equal(before, after, before.size):
+                return []
+        elif samples and min(before.size, after.size) >= samples and _equal(before, after, samples):
+            return []
+        _other()
+    if not closed:
+        before, after = (Body([*one.parts, _DELIMITER]) for one in (before, after))
+    if before.size != after.size or not _equal(before, after, before.size):
+        _same_places(before, after)
+    found: dict[bytes, None] = {}
+    places = _places(after)
+    if places and _begins(after, places[0]):  # RLE, JPEG XL and video have no place for text that we know of
+        for place in places:
+            found.update(dict.fromkeys(asides_of(_read(after, place))))
+    return list(found)
+
+
+def _other() -> NoReturn:
+    raise Quarantine("deid.pixel-data", "the pixel data is not what was received", hint="edge-node study show")
+
+
+def _equal(one: Source, other: Source, size: int) -> bool:
+    """Whether the first `size` bytes are the same: compared where they lie, pieces against pieces."""
+    ours, theirs = one.chunks(0, size), other.chunks(0, size)
+    left = right = memoryview(b"")
+    done = 0
+    while done < size:
+        left = left or _next(ours)
+        right = right or _next(theirs)
+        length = min(len(left), len(right), _AT_ONCE)
+        if not length or not _alike(left[:length], right[:length]):
+            return False
+        left, right, done = left[length:], right[length:], done + length
+    return True
+
+
+def _alike(one: memoryview, other: memoryview) -> bool:
+    words = len(one) // 8
+    same = np.frombuffer(one, np.uint64, words) == np.frombuffer(other, np.uint64, words)
+    return bool(same.all()) and one[8 * words :] == other[8 * words :]
+
+
+def _next(chunks: Iterator[Buffer]) -> memoryview:
+    return memoryview(next(chunks, b""))
+
+
+def _places(value: Body) -> list[tuple[int, int]]:
+    """Where the fragments are, without the offset table. Raises Unreadable."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    while True:
+        head = value.read(at, at + 8)
+        length = int.from_bytes(head[4:], "little")
+        at += 8
+        if head[:4] == b"\xfe\xff\xdd\xe0" and at == value.size:
+            return found[1:]
+        if head[:4] != b"\xfe\xff\x00\xe0" or len(head) < 8 or at + length > value.size:
+            raise Unreadable
+        found.append((at, at + length))
+        at += length
+
+
+def _read(value: Body, place: tuple[int, int]) -> bytes:
+    if place[1] - place[0] > LARGEST_FRAME:
+        raise Unreadable
+    return value.read(*place)
+
+
+def _begins(value: Body, place: tuple[int, int]) -> bool:
+    return value.read(place[0], min(place[1], place[0] + 4)).startswith(_BEGINNINGS)
+
+
+def _frames(value: Body) -> Iterator[bytes]:
+    """The code streams of JPEG and JPEG 2000: each begins where a fragment begins like one."""
+    frame: list[tuple[int, int]] = []
+    for place in _places(value):
+        if frame and _begins(value, place):
+            yield b"".join(_read(value, one) for one in frame)
+            frame = []
+        frame.append(place)
+    yield b"".join(_read(value, one) for one in frame)
+
+
+def _same_places(before: Body, after: Body) -> None:
+    """One by one, if nothing but padding came to them; else those of each JPEG or JPEG 2000 frame together."""
+    old, new = _places(before), _places(after)
+    if len(old) != len(new) or not all(_padded(before, one, after, other) for one, other in zip(old, new, strict=True)):
+        if not old or not _begins(before, old[0]):
+            _other()
+        _same_frames(before, after)
+
+
+def _padded(before: Body, one: tuple[int, int], after: Body, other: tuple[int, int]) -> bool:
+    """Whether a fragment is the same but for a zero that makes its length even."""
+    length = one[1] - one[0]
+    more = other[1] - other[0] - length
+    if more not in (0, length & 1) or after.read(other[1] - more, other[1]).strip(b"\0"):
+        return False
+    return _equal(Body(before.slices(*one)), Body(after.slices(other[0], other[0] + length)), length)
+
+
+def _same_frames(before: Body, after: Body) -> None:
+    ours, theirs = _frames(after), _frames(before)
+    while True:
+        new, old = next(ours, None), next(theirs, None)
+        if new is None and old is None:
+            return
+        if new is None or old is None or not _same_streams(old, new):
+            _other()
+
+
+def _same_streams(before: bytes, after: bytes) -> bool:
+    """Every scan of a JPEG is there, in order; of JPEG 2000 everything but blanked comments."""
+    if before.startswith(b"\xff\x4f"):
+        length = min(len(after), len(before))
+        if b"\xff\x4f\xff\x51" in before[length:]:
+            return False  # what went was another image
+        old, new = np.frombuffer(before, np.uint8, length), np.frombuffer(after, np.uint8, length)
+        changed = new[: length - 1][old[: length - 1] != new[: length - 1]]
+        return len(after) <= len(before) + 1 and bool((changed == ord(" ")).all()) and len(changed) <= 65536
+    old_scans, new_scans = _SCANS.findall(before), _SCANS.findall(after)
+    if not old_scans:  # no JPEG: nothing but padding may have gone
+        return before.rstrip(b"\0") == after.rstrip(b"\0")
+    return bool(old_scans == new_scans)
+
+
+def asides_of(fragment: bytes) -> Iterator[bytes]:
+    """What stands in a fragment before its first scan or tile, and what stands behind its end."""
+    begins = [at for at in (fragment.find(b"\xff\xda"), fragment.find(b"\xff\x93")) if at >= 0]
+    yield fragment[: min(begins, default=0)]
+    ends = fragment.rfind(b"\xff\xd9")
+    if ends >= 0:
+        yield fragment[ends:]
