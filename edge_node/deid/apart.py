@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from edge_node.deid import bitstream, wire
+from edge_node.deid import bitstream, offsets, wire
 from edge_node.deid.wire import (
     MOST_IN_MEMORY,
     PIXEL_DATA,
@@ -125,6 +125,7 @@ def clean_pixels(node: Node, clean: Node, pixels: Pixels, syntax: Syntax, transf
             bitstream.refuse("the transfer syntax says that the pixel data is compressed, it is not in fragments")
         due = bitstream.native_length(node, len(pixels.value), syntax, _WIDTHS[pixels.tag])
         clean[pixels.tag] = Element(pixels.tag, pixels.vr)
+        offsets.drop_extended(clean)
         value = pixels.value
         return Body([Slice(value.source, value.start, value.start + due), b"\0" * (due & 1)])
     if not syntax.encapsulated:
@@ -140,14 +141,16 @@ def _encapsulated(node: Node, clean: Node, fragments: list[Slice], transfer_synt
     """The offset table and the fragments of the clean object; None if all stay as they are."""
     if len(fragments) < 2:
         bitstream.refuse("the pixel data has no fragments")
-    if bitstream.is_video(transfer_syntax):
-        return None
     table, *rest = fragments
-    offsets = table.read() if len(table) <= 4 * len(rest) else b""  # one of another length is not looked at
-    frames = bitstream.frames_in(rest, offsets, bitstream.frames_of(node), transfer_syntax)
-    cleaned = [_frame(frame, transfer_syntax) for frame in frames]
-    if not any(cleaned):
-        return None
+    told = table.read() if len(table) <= 4 * len(rest) else b""  # a longer one is none
+    if not bitstream.is_video(transfer_syntax):
+        frames = bitstream.frames_in(rest, told, bitstream.frames_of(node), transfer_syntax)
+        cleaned = [_frame(frame, transfer_syntax) for frame in frames]
+    if bitstream.is_video(transfer_syntax) or not any(cleaned):
+        offsets.keep_extended(clean, rest)
+        kept = offsets.basic_table(told, rest)
+        unchanged: list[Fragment] = [[one] for one in rest]
+        return None if len(kept) == len(table) else [[kept], *unchanged]
     made: list[list[Fragment]] = [
         [[fragment] for fragment in frame] if new is None else [new] for frame, new in zip(frames, cleaned, strict=True)
     ]

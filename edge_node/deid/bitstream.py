@@ -11,11 +11,11 @@ import struct
 from collections.abc import Sequence, Sized
 from typing import NoReturn, Protocol, TypeVar
 
-from edge_node.deid import wire
+from edge_node.deid import offsets, wire
 from edge_node.deid.wire import PIXEL_DATA, Element, Node, Syntax
 from edge_node.domain.errors import Quarantine
 
-OFFSETS, OFFSET_LENGTHS, FLOATS, DOUBLES = 0x7FE00001, 0x7FE00002, 0x7FE00008, 0x7FE00009
+FLOATS, DOUBLES = 0x7FE00008, 0x7FE00009
 _PREFIX = "1.2.840.10008.1.2.4."
 _JPEG = tuple(_PREFIX + n for n in ("50", "51", "57", "70", "80", "81"))  # JPEG and JPEG-LS
 _J2K = tuple(_PREFIX + n for n in ("90", "91", "92", "93", "201", "202", "203"))  # JPEG 2000, HTJ2K
@@ -72,6 +72,8 @@ def clean_pixels(source: Node, clean: Node, syntax: Syntax, transfer_syntax: str
     Raises Quarantine("deid.pixel-data") when there is less than the header says, whole frames more, or the code
     stream is none.
     """
+    if PIXEL_DATA not in source:
+        offsets.drop_extended(clean)
     for tag, width in ((PIXEL_DATA, 0), (FLOATS, 4), (DOUBLES, 8)):
         element = source.get(tag)
         if element is None or tag == apart:
@@ -87,6 +89,7 @@ def clean_pixels(source: Node, clean: Node, syntax: Syntax, transfer_syntax: str
         else:
             value = element.value
             due = native_length(source, len(value), syntax, width)
+            offsets.drop_extended(clean)
             clean[tag] = Element(tag, element.vr, value if len(value) == due else value[:due] + b"\0" * (due & 1))
 
 
@@ -130,11 +133,13 @@ def _encapsulated(node: Node, clean: Node, element: Element, transfer_syntax: st
     if not fragments:
         refuse("the pixel data has no fragments")
     if transfer_syntax in _VIDEO:
-        return [table, *fragments]
+        offsets.keep_extended(clean, fragments)
+        return [offsets.basic_table(table, fragments), *fragments]
     frames = frames_in(fragments, table, frames_of(node), transfer_syntax)
     cleaned = [_frame(frame, transfer_syntax) for frame in frames]
     if cleaned == frames:
-        return [table, *fragments]
+        offsets.keep_extended(clean, fragments)
+        return [offsets.basic_table(table, fragments), *fragments]
     table = moved_table(clean, cleaned) if table else moved_table(clean, ())
     return [table, *(fragment for frame in cleaned for fragment in frame)]
 
@@ -142,13 +147,12 @@ def _encapsulated(node: Node, clean: Node, element: Element, transfer_syntax: st
 def moved_table(clean: Node, frames: Sequence[Sequence[Sized]]) -> bytes:
     """The basic offset table of frames whose lengths have changed (PS3.5 A.4), empty if they do not fit; an extended
     table would be wrong, and goes."""
-    clean.pop(OFFSETS, None)
-    clean.pop(OFFSET_LENGTHS, None)
-    offsets, position = [], 0
+    offsets.drop_extended(clean)
+    begins, position = [], 0
     for frame in frames:
-        offsets.append(position)
+        begins.append(position)
         position += sum(8 + len(fragment) + (len(fragment) & 1) for fragment in frame)
-    return struct.pack(f"<{len(offsets)}L", *offsets) if position < 1 << 32 else b""
+    return struct.pack(f"<{len(begins)}L", *begins) if position < 1 << 32 else b""
 
 
 def frames_in(fragments: list[AFragment], table: bytes, frames: int, transfer_syntax: str) -> list[list[AFragment]]:
@@ -163,9 +167,9 @@ def frames_in(fragments: list[AFragment], table: bytes, frames: int, transfer_sy
         for index, fragment in enumerate(fragments):
             at[position] = index
             position += 8 + len(fragment)
-        offsets = struct.unpack(f"<{frames}L", table)
-        if all(offset in at for offset in offsets):
-            starts = [at[offset] for offset in offsets]
+        told = struct.unpack(f"<{frames}L", table)
+        if all(offset in at for offset in told):
+            starts = [at[offset] for offset in told]
     if not starts and transfer_syntax != _RLE:
         marker = b"\xff\x4f\xff\x51" if transfer_syntax in _J2K else b"\xff\xd8\xff"
         starts = [i for i, fragment in enumerate(fragments) if fragment.startswith(marker)]

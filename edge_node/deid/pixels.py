@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.pixels import get_decoder, get_encoder
 
-from edge_node.deid import bitstream, wire
+from edge_node.deid import bitstream, offsets, wire
 from edge_node.deid.wire import PIXEL_DATA, Element, Malformed, Node, Syntax
 from edge_node.domain.errors import Quarantine
 
@@ -285,8 +285,7 @@ class Picture:
     def _recoded(self) -> tuple[bytes, str]:
         """The object with its decoded and masked pixels, coded again; uncompressed where no encoder gets it right."""
         node = dict(self._finished)
-        node.pop(bitstream.OFFSETS, None)
-        node.pop(bitstream.OFFSET_LENGTHS, None)
+        offsets.drop_extended(node)
         if self.samples > 1:  # decoders give colours as RGB, sample by sample
             node[0x00280004] = Element(0x00280004, "CS", self.photometric.encode())
             node[0x00280006] = Element(0x00280006, "US", struct.pack("<H", 0))

@@ -100,9 +100,12 @@ class Said:
 
 
 def _asides(encapsulated: bytes) -> Iterator[bytes]:
-    """Of each fragment what stands before its first scan or tile, and what stands behind its end."""
-    for fragment in fragments(encapsulated) or ():
-        yield from asides_of(fragment)
+    """The offset table, and of each fragment what stands before its first scan or tile and what behind its end."""
+    for number, item in enumerate(_items(encapsulated)):
+        if number:
+            yield from asides_of(item)
+        else:
+            yield item
 
 
 def pixel_places(told: Testimony) -> dict[int, Place]:
@@ -110,11 +113,10 @@ def pixel_places(told: Testimony) -> dict[int, Place]:
     return {place[0]: place for place in told.of(_BULK) if place[0] in PIXELS and not place[3]}
 
 
-def fragments(data: bytes) -> list[bytes] | None:
-    """Fragments without the offset table, None if these are none."""
-    found, position = [], 0
+def _items(data: bytes) -> Iterator[bytes]:
+    """Offset table and fragments of encapsulated pixel data."""
+    position = 0
     while position + 8 <= len(data) and data[position : position + 4] == b"\xfe\xff\x00\xe0":
         length = int.from_bytes(data[position + 4 : position + 8], "little")
-        found.append(data[position + 8 : position + 8 + length])
+        yield data[position + 8 : position + 8 + length]
         position += 8 + length
-    return found[1:] or None

@@ -42,8 +42,8 @@ def compare(before: Body, after: Body, samples: int, *, endless: bool, closed: b
         before, after = (Body([*one.parts, _DELIMITER]) for one in (before, after))
     if before.size != after.size or not _equal(before, after, before.size):
         _same_places(before, after)
-    found: dict[bytes, None] = {}
-    places = _places(after)
+    table, *places = _places(after)
+    found = {_read(after, table): None}  # of offsets, if nobody has put anything else there
     if places and _begins(after, places[0]):  # RLE, JPEG XL and video have no place for text that we know of
         for place in places:
             found.update(dict.fromkeys(asides_of(_read(after, place))))
@@ -80,7 +80,7 @@ def _next(chunks: Iterator[Buffer]) -> memoryview:
 
 
 def _places(value: Body) -> list[tuple[int, int]]:
-    """Where the fragments are, without the offset table. Raises Unreadable."""
+    """Where the offset table and the fragments are. Raises Unreadable."""
     found: list[tuple[int, int]] = []
     at = 0
     while True:
@@ -88,7 +88,9 @@ def _places(value: Body) -> list[tuple[int, int]]:
         length = int.from_bytes(head[4:], "little")
         at += 8
         if head[:4] == b"\xfe\xff\xdd\xe0" and at == value.size:
-            return found[1:]
+            if not found:
+                raise Unreadable
+            return found
         if head[:4] != b"\xfe\xff\x00\xe0" or len(head) < 8 or at + length > value.size:
             raise Unreadable
         found.append((at, at + length))
@@ -108,17 +110,18 @@ def _begins(value: Body, place: tuple[int, int]) -> bool:
 def _frames(value: Body) -> Iterator[bytes]:
     """The code streams of JPEG and JPEG 2000: each begins where a fragment begins like one."""
     frame: list[tuple[int, int]] = []
-    for place in _places(value):
+    for place in _places(value)[1:]:
         if frame and _begins(value, place):
             yield b"".join(_read(value, one) for one in frame)
             frame = []
         frame.append(place)
-    yield b"".join(_read(value, one) for one in frame)
+    if frame:
+        yield b"".join(_read(value, one) for one in frame)
 
 
 def _same_places(before: Body, after: Body) -> None:
     """One by one, if nothing but padding came to them; else those of each JPEG or JPEG 2000 frame together."""
-    old, new = _places(before), _places(after)
+    old, new = _places(before)[1:], _places(after)[1:]
     if len(old) != len(new) or not all(_padded(before, one, after, other) for one, other in zip(old, new, strict=True)):
         if not old or not _begins(before, old[0]):
             _other()
