@@ -19,7 +19,7 @@ class Charset:
     def __init__(self, terms: list[str]) -> None:
         named = [_encoding(term) for term in terms if term] or [DEFAULT]
         self._first = DEFAULT if terms and not terms[0] else named[0]
-        self.declared = bool([t for t in terms if t])
+        self.declared = any(terms)
 
     def text(self, value: bytes) -> str:
         """Decode a whole value, before it is split at backslashes; trailing padding removed."""

@@ -396,6 +396,8 @@ def search_uid(data: bytes, tag: int, syntax: Syntax) -> str:
     values = set()
     for match in re.finditer(re.escape(mark), data[: 1 << 20]):
         head = data[match.end() : match.end() + 4]
+        if len(head) < 4:
+            break
         length = struct.unpack(order + "H", head[2:])[0] if head[:2] == b"UI" else struct.unpack(order + "L", head)[0]
         value = data[match.end() + 4 : match.end() + 4 + min(length, 65)]
         if re.fullmatch(rb"[0-9]+(?:\.[0-9]+)+[\0 ]?", value) and len(value) == length:
