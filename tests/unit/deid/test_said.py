@@ -437,6 +437,7 @@ def test_in_implicit_syntax_the_dictionary_says_the_kind_or_nobody_does() -> Non
         (b"ISO 2022 IR 100\\ISO 2022 IR 144", b"\xfc\x1b-L\xd0\x1b-A\xfc", "üаü"),
         (b"ISO 2022 IR 100", b"\xfc\x1b(Z\xfc", "üü"),
         (b"ISO_IR 192\\ISO_IR 100", b"M\xfc", "Mü"),
+        (b"ISO_IR 192\\ISO_IR 144", b"\xd0\xd0", "аа"),
         (b"ISO_IR 13", b"\xd4\xcf\xc0\xde", "ﾔﾏﾀﾞ"),
     ],
 )
