@@ -43,8 +43,7 @@ def _encoding(term: str) -> str:
     wanted = re.sub(r"[^A-Z0-9]", "", term.upper())
     for known, encoding in python_encoding.items():
         if known and re.sub(r"[^A-Z0-9]", "", known) == wanted:
-            name = encoding if isinstance(encoding, str) else encoding[0]
-            return DEFAULT if name in ("iso8859", "ascii") else name
+            return str(encoding)
     return DEFAULT
 
 

@@ -57,7 +57,10 @@ def test_without_an_id_a_patient_is_known_by_the_study_whoever_issued_nothing() 
     assert NAMES.patient("H", " ", "1.2") == NAMES.patient(" H", "", "1.2") != NAMES.patient("H", "", "1.3")
     assert NAMES.patient("", "", "1.2") == "55N4EPLORBHQ"
     assert patient_key(KEY, "B", "A") == patient_key(KEY, "\0B ", " A\0")
-    assert study_key_of(KEY, " 1.2\0") == study_key_of(KEY, "1.2")
+    assert study_key_of(KEY, " 1.2\0") == study_key_of(KEY, "1.2") != study_key_of(KEY, "1.2X")
+    ids = [("A", ""), ("AX", ""), ("XA", ""), ("A", "X"), ("A", "H"), ("A", "HX"), ("A", "XH")]
+    assert len({patient_key(KEY, *one) for one in ids}) == len({patient_of(b, a, "") for a, b in ids}) == len(ids)
+    assert len({NAMES.patient(issuer, number, "") for number, issuer in ids}) == len(ids)
 
 
 def test_a_label_that_is_refused_is_refused_by_its_code() -> None:

@@ -348,7 +348,7 @@ def test_the_check_reads_everything_at_any_depth(syntax: Syntax) -> None:
 def test_the_check_refuses_what_ends_anywhere_but_between_two_elements(syntax: Syntax) -> None:
     uid = sent(syntax, UID, "UI", b"1.2\0")
     closed = mark(syntax, ITEM, len(uid)) + uid
-    ended = mark(syntax, ITEM, OPEN) + uid + mark(syntax, ITEM_END, 0) + closed + mark(syntax, SEQUENCE_END, 0)
+    ended = mark(syntax, ITEM, OPEN) + uid + mark(syntax, ITEM_END, 0) + closed * 2 + mark(syntax, SEQUENCE_END, 0)
     parts = [uid, sent(syntax, REFERENCES, "SQ", closed), sent(syntax, PURPOSES, "SQ", ended, OPEN)]
     pixels = mark(syntax, ITEM, 0) + mark(syntax, ITEM, 4) + b"code" + mark(syntax, SEQUENCE_END, 0)
     parts.append(sent(syntax, 0x7FE00010, "OB", pixels, OPEN))
@@ -361,7 +361,13 @@ def test_the_check_refuses_what_ends_anywhere_but_between_two_elements(syntax: S
             with pytest.raises(Unreadable):
                 witness(data[:at], implicit=syntax.implicit, big=syntax.big)
     was = witness(data, implicit=syntax.implicit, big=syntax.big)
-    assert [place[3] for place in was.places["UI"]] == [(), (REFERENCES, 0), (PURPOSES, 0), (PURPOSES, 1)]
+    assert [place[3] for place in was.places["UI"]] == [
+        (),
+        (REFERENCES, 0),
+        (PURPOSES, 0),
+        (PURPOSES, 1),
+        (PURPOSES, 2),
+    ]
     assert was.value(pixel_places(was)[0x7FE00010]) == pixels[:-8]
 
 
@@ -371,6 +377,7 @@ def test_the_check_refuses_what_ends_anywhere_but_between_two_elements(syntax: S
         mark(EXPLICIT, ITEM_END, 0),
         mark(EXPLICIT, ITEM, 0),
         mark(EXPLICIT, SEQUENCE_END, 0),
+        sent(EXPLICIT, ITEM_END, "UI", b""),
         sent(EXPLICIT, TEXT, "ZZ", b"x "),
         sent(EXPLICIT, TEXT, "LO", b"x ", 3),
         sent(EXPLICIT, 0x00281201, "OW", b"xy", 3),
@@ -419,6 +426,9 @@ def test_in_implicit_syntax_the_dictionary_says_the_kind_or_nobody_does() -> Non
     data = b"".join(mark(IMPLICIT, tag, 2) + b"xy" for tag in (ROWS, 0x00091001, 0x00104444, 0x00280106))
     assert list(witness(data, implicit=True, big=False).places) == ["US", "private", "UN"]
     assert (vr_of(ROWS), vr_of(0x00280106), vr_of(0x00091001), vr_of(0x00104444)) == ("US", "US", "private", "UN")
+    for first, second, kind in ((NUMBER, 0x00080020, "DA"), (0x00000110, 0x00180110, "UN")):
+        turned = witness(mark(IMPLICIT, first, 2) + b"xy" + mark(IMPLICIT, second, 2) + b"xy", implicit=True, big=False)
+        assert [place[0] for place in turned.places[kind]] == [second]
     items = mark(IMPLICIT, ITEM, 0) + mark(IMPLICIT, SEQUENCE_END, 0)
     private = witness(mark(IMPLICIT, 0x00091001, OPEN) + items, implicit=True, big=False)
     assert [place[0] for place in private.places["SQ"]] == [0x00091001]
@@ -438,6 +448,9 @@ def test_in_implicit_syntax_the_dictionary_says_the_kind_or_nobody_does() -> Non
         (b"ISO 2022 IR 100", b"\xfc\x1b(Z\xfc", "üü"),
         (b"ISO_IR 192\\ISO_IR 100", b"M\xfc", "Mü"),
         (b"ISO_IR 192\\ISO_IR 144", b"\xd0\xd0", "аа"),
+        (b" ISO_IR 144\0", b"\xd0", "а"),
+        (b"ISO_IR 144X", b"\xd0", "Ð"),
+        (b"\\ISO 2022 IR 87", b"a\x1b$B\xff", "a\x1b$Bÿ"),
         (b"ISO_IR 13", b"\xd4\xcf\xc0\xde", "ﾔﾏﾀﾞ"),
     ],
 )

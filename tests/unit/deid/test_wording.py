@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_node.deid.fields import BadField, Field, keywords, parse_field, regex_trouble
-from edge_node.deid.filters import Condition, Filter
+from edge_node.deid.filters import Condition, Filter, groups
 from edge_node.deid.recipe import Recipe, combine, load, read
 from edge_node.domain.errors import Stop
 
@@ -113,6 +113,8 @@ WRONG = [
     ("%filter g\ncontains Modality CT\n%header\nKEEP Rows", 3, "before any LABEL", "LABEL a name"),
     ("%filter g\nLABEL a\nholds Modality CT\n%header\nKEEP Rows", 4, "is no test", ""),
     ("%filter g\nLABEL a\ncontain Modality CT\n%header\nKEEP Rows", 4, "is no test", "did you mean contains?"),
+    ("%filter g\nLABEL a\n+\n%header\nKEEP Rows", 4, "is no test", ""),
+    ("%filter g\nLABEL a\n||\n%header\nKEEP Rows", 4, "is no test", ""),
     ("%filter g\nLABEL a\ncontains\n%header\nKEEP Rows", 4, "needs an attribute", ""),
     ("%filter g\nLABEL a\ncontains Modalty CT\n%header\nKEEP Rows", 4, "no attribute", "did you mean Modality?"),
     ("%filter g\nLABEL a\nequals Modality\n%header\nKEEP Rows", 4, "and a value", "equals Modality VALUE"),
@@ -271,6 +273,7 @@ def test_a_site_recipe_replaces_rules_lists_and_additions_of_the_same_name(tmp_p
     assert both.lists == {"a": ("Columns",), "b": ("Rows",)}
     assert (set(both.values), both.labels) == ({"v", "w"}, (("X", "1"), ("Y", "2")))
     assert [one.label for one in both.filters] == ["site", "base"]
+    assert {name: [one.label for one in some] for name, some in groups(both.filters).items()} == {"g": ["site", "base"]}
     assert (both.text, both.path) == (base.text + site.text, site.path)
     assert len({base.sha256, site.sha256, both.sha256}) == 3
 
@@ -310,6 +313,7 @@ def matched(text: str) -> set[str]:
         ("select:group:8", {"station", "date", "time", "text"}),
         ("contains:4444", {"unknown"}),
         ("contains:^$", {"unknown"}),
+        ("contains:X{4}", set()),
     ],
 )
 def test_an_expander_means_these_attributes(text: str, means: set[str]) -> None:
@@ -338,6 +342,23 @@ def test_an_expander_means_these_attributes(text: str, means: set[str]) -> None:
 )
 def test_a_field_is_read_as_deids_documents_write_it(text: str, field: Field) -> None:
     assert parse_field(text) == field
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [
+        ("ALL", "all", ""),
+        ("except:Rows|Columns", "all", "Rows|Columns"),
+        ("exceptfields:Rows|Columns", "all", "Rows|Columns"),
+        ("contains:Rows", "pattern", "Rows"),
+        ("startswith:Rows", "pattern", "Rows"),
+        ("select:vr:da", "pattern", "VR:DA"),
+        ("select:group:0x8", "pattern", "GROUP:0X8"),
+    ],
+)
+def test_an_expander_says_what_it_was_made_of(text: str, kind: str, said: str) -> None:
+    field = parse_field(text)
+    assert (field.kind, field.text, field.path) == (kind, said, ())
 
 
 def test_keywords_are_those_of_the_dictionary() -> None:
@@ -369,10 +390,17 @@ def test_keywords_are_those_of_the_dictionary() -> None:
         ("(?P<x>a+?)b", False),
         ("(a+?)+?", True),
         ("((a+)+)", True),
+        ("(ab|c){1,9}", False),
+        ("(ab|c){1,10}", True),
+        ("(ab|c)*+", True),
+        ("(?!(a+)+)b", True),
+        ("((?=a+)b){1,20}", True),
     ],
 )
 def test_a_repeat_inside_a_repeat_is_seen_wherever_it_stands(expression: str, explodes: bool) -> None:
-    assert bool(regex_trouble(expression)) is explodes
+    said = "the expression can take for ever (a repeat inside a repeat)" if explodes else ""
+    assert regex_trouble(expression) == said
+    assert regex_trouble(expression + "(") == "the expression is no regular expression"
 
 
 def label(tmp_path: Path, *lines: str) -> Filter:
@@ -412,7 +440,12 @@ def label(tmp_path: Path, *lines: str) -> Filter:
         (["contains Modality X", "|| contains Modality T"], ["CT"], True),
         (["contains Modality X || contains Modality C", "+contains Modality T"], ["CT"], True),
         (["+ contains Modality C"], ["CT"], True),
+        (["contains Modality C", "|| contains Modality X", "+ contains Modality Y"], ["CT"], False),
+        (["contains Modality X", "|| contains Modality C", "+ contains Modality T"], ["CT"], True),
         (["equals Modality C+T"], ["c+t"], True),
+        (["contains Modality C + contains Modality T + contains Modality X"], ["CT"], False),
+        (["contains Modality C + contains Modality X || contains Modality T"], ["CT"], True),
+        (["contains Modality X || contains Modality C + contains Modality Y || contains Modality T"], ["CT"], True),
         (["EQUALS Modality C + EQUALS Modality C"], ["c"], True),
     ],
 )
@@ -434,5 +467,6 @@ def test_conditions_and_boxes_are_read_in_every_spelling(tmp_path: Path) -> None
         (True, (), 0),
         (True, (), 0x00186011),
     ]
-    with pytest.raises(BadField):
+    with pytest.raises(BadField, match="select: is followed") as caught:
         parse_field("select:VR")
+    assert str(caught.value) == caught.value.what
