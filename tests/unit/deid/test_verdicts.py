@@ -80,6 +80,8 @@ SIXES = bytes(range(1, 13))
         ({"samples": 2, "kind": b"YBR_FULL_422", "bits": 8}, 12),
         ({"samples": None}, 12),
         ({"samples": 3, "kind": None, "bits": 8}, 18),
+        ({"samples": 3, "kind": b"YBR_FULL_422X", "bits": 8}, 18),
+        ({"rows": b"\2\0\1\0"}, 12),
         ({"bits": 1, "columns": 4}, 1),
         ({"bits": 1, "columns": 5}, 2),
     ],
@@ -97,6 +99,33 @@ def test_what_stands_behind_the_pixels_is_counted_from_what_the_header_says(
     assert verdict(image(pixels, **values), image(pixels[:-1] + b"\xff", **values)) == "pixel-data"
     assert verdict(image(pixels, **values), image(b"\xff" + pixels[1:], **values)) == "pixel-data"
     assert verdict(image(pixels, **values), image(pixels[:-1], **values)) == "pixel-data"
+
+
+@pytest.mark.parametrize("missing", ["rows", "columns", "bits"])
+@pytest.mark.parametrize("value", [None, b""])
+def test_where_the_header_does_not_say_how_many_pixels_are_all_that_was_received(missing: str, value: object) -> None:
+    header = image(SIXES * 9, **{missing: value})
+    assert verdict(header, header) == "passed"
+    assert verdict(header, [*header[:-1], (PIXELS, "OW", SIXES * 8 + SIXES[::-1])]) == "pixel-data"
+
+
+def test_the_header_of_the_image_counts_and_no_other() -> None:
+    icon = b"".join(sent(EXPLICIT, *one) for one in image(b"", rows=1, columns=1)[:-1])
+    items = mark(EXPLICIT, ITEM, len(icon)) + icon
+    elements: Elements = [*image(SIXES)[:-1], (0x00409096, "SQ", items), (PIXELS, "OW", SIXES)]
+    assert verdict(elements, elements) == "passed"
+    odd = image(SIXES, frames=b"1X")
+    assert verdict(odd, odd) == "unverifiable"
+
+
+def test_each_of_several_kinds_of_pixels_is_compared() -> None:
+    header = image(SIXES)[:-1]
+    both: Elements = [*header, (0x7FE00008, "OF", SIXES), (PIXELS, "OW", SIXES)]
+    assert verdict(both, both) == "passed"
+    longer: Elements = [*header, (0x7FE00008, "OF", SIXES + b"Kim "), (PIXELS, "OW", SIXES)]
+    assert verdict(longer, both) == "passed"
+    for was in (both, longer):
+        assert verdict(was, [*header, (0x7FE00008, "OF", SIXES), (PIXELS, "OW", SIXES[::-1])]) == "pixel-data"
 
 
 def test_pixels_that_are_lost_or_made_are_missed() -> None:
@@ -146,6 +175,16 @@ END = b"\xff\xd9"
         ([b"\xff\x4fab\xff\x64\0\5Kimxy"], [b"\xff\x4fab\xff\x64\0\5KXmxy"], "pixel-data"),
         ([b"\xff\x4fabcdef"], [b"\xff\x4fabcdef\0"], "passed"),
         ([b"\xff\x4fabcdef"], [b"\xff\x4fabcdefgh"], "pixel-data"),
+        ([b"\xff\x4fabcdef\0\0"], [b"\xff\x4fabcdef"], "passed"),
+        ([b"\xff\x4fabcdef\xff\xd9Kim "], [b"\xff\x4fabcdef\xff\xd9"], "passed"),
+        ([b"\xff\x4fabcdef\xff\xd9Kim "], [b"\xff\x4fabcdef"], "pixel-data"),
+        ([b"\xff\x4fabcdef\xff\xd9"], [b"\xff\x4fabcd"], "pixel-data"),
+        ([b"\xff\x4f\xff\x51ab\xff\xd9", b"\xff\x4f\xff\x51cd\xff\xd9"], [b"\xff\x4f\xff\x51ab\xff\xd9"], "pixel-data"),
+        ([b"RLE one ", b"two \0\0"], [b"RLE one ", b"two "], "passed"),
+        ([b"RLE oneX"], [b"RLE one"], "pixel-data"),
+        ([b"RLE one"], [b"RLE oneX"], "pixel-data"),
+        ([b"RLE one "], [], "pixel-data"),
+        ([], [b"RLE one "], "pixel-data"),
         ([b"\xff\x4f" + b"a" * 70_000 + b"z"], [b"\xff\x4f" + b" " * 65_536 + b"a" * 4_464 + b"z"], "passed"),
         ([b"\xff\x4f" + b"a" * 70_000 + b"z"], [b"\xff\x4f" + b" " * 65_537 + b"a" * 4_463 + b"z"], "pixel-data"),
     ],
@@ -196,6 +235,8 @@ def test_the_preamble_is_empty_to_its_last_byte() -> None:
     for at in (0, 64, 127):
         preamble = bytes(at) + b"K" + bytes(127 - at)
         assert said_of(data, a_file(data, preamble=preamble)) == "residual-private in a binary value"
+    with pytest.raises(Quarantine, match="the preamble of the received object"):
+        verify(data, UIDS[EXPLICIT], a_file(data, preamble=b"X" * 128), NOBODY)
 
 
 KEPT = frozenset([(0x0019, "VENDOR", 0x01)])
