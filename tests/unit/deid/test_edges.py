@@ -113,10 +113,11 @@ def test_names_are_known_by_every_word_of_two_letters_or_more_at_any_depth() -> 
         (0x00101060, "LO", b"Mothers"),
         (0x00080092, "LO", b"street"),
         (0x00104444, "UN", b"unknown"),
+        (0x00091001, "PN", b"Makers"),
         (0x00081048, "SH", b"shorttext"),
     )
     node[0x00081140] = Element(0x00081140, "SQ", items=[inner, {}, other, cyrillic])
-    said = {"zörb", "li", "birthname", "mothers", "müller", "ün", "plain", "иванов", "петров"}
+    said = {"zörb", "li", "birthname", "mothers", "makers", "müller", "ün", "plain", "иванов", "петров"}
     assert person_words(node) == said
     assert set_scene(node, NAMES).names == said
 
@@ -218,6 +219,7 @@ def test_a_public_code_is_kept_to_its_last_letter_and_a_uid_is_taken_whole() -> 
         (b"abdomen thorax  t2", b"ABDOMEN THORAX T"),
         (b"a thoracic spine knee", b"THORACIC SPINE K"),
         (b"w/o contrast", b"WO CONTRAST"),
+        (b"abdomen lung ct spine", b"ABDOMEN LUNG CT"),
         (b"zorblax", None),
         (b"zorblax\\zorblax", b"\\"),
     ],
