@@ -175,7 +175,7 @@ def _structure(now: Testimony, kept_private: frozenset[tuple[int, str, int]]) ->
         for place in places:
             tag, around = place[0], place[3]
             group, number = tag >> 16, tag & 0xFFFF
-            if group & 1 and vr not in ("UN", "SQ") and not any(step >> 16 & 1 for step in around[::2]):
+            if group & 1 and vr not in ("UN", "SQ"):
                 if (group, creators.get((around, tag), "")) in reserved:
                     continue
                 creator = creators.get((around, group << 16 | number >> 8), "")
