@@ -83,7 +83,9 @@ class Mutants:
         data = SourceFileMutationData(path=Path(f"edge_node/deid/{module}.py"))
         data.load()
         waiting = [
-            name for name, code in data.exit_code_by_key.items() if code is None or (self.again and code != KILLED)
+            name
+            for name, code in data.exit_code_by_key.items()
+            if code is None or (self.again and code not in (KILLED, TIMED_OUT))
         ]
         for count, mutant in enumerate(waiting):
             tests = self.callers.get(mangled_name_from_mutant_name(mutant), [])

@@ -230,7 +230,7 @@ def _uids(was: Testimony, said: Said, kept: frozenset[int]) -> None:
             _residual("deid.residual-uid", name_of(old[uid]), 0)
     if not there:
         return
-    for vr in (*STRINGS, "private"):
+    for vr in STRINGS:
         for place in said.told.places.get(vr, ()):
             for uid in _UID.findall(said.told.value(place).decode("latin-1")):
                 for begin in _beginnings(uid):

@@ -366,6 +366,23 @@ def test_more_than_sixty_four_uids_are_found_as_few_are() -> None:
         assert verdict(was, [(FRAME, "UI", b"1.7.7.7.99\0")]) == "passed"
 
 
+def test_a_uid_is_found_in_a_private_element_of_implicit_syntax() -> None:
+    was: Elements = [(FRAME, "UI", b"1.2.3.4.5\0")]
+    for value, said in ((b"1.2.3.4.5 ", "residual-uid in a binary value"), (b"1.2.3.4.6 ", "passed")):
+        now: Elements = [(0x00190010, "LO", b"VENDOR"), (0x00191001, "LO", value)]
+        assert verdict(was, now, private=KEPT, syntax=UIDS[IMPLICIT]) == said
+
+
+def test_the_message_names_the_attribute_that_came_through() -> None:
+    for tag, value, what in ((FRAME, b"1.2.3.4.5\0", "FrameOfReferenceUID"), (NUMBER, b"ABC12345", "PatientID")):
+        source = sent(EXPLICIT, tag, "UI" if tag == FRAME else "LO", value)
+        binary = a_file(sent(EXPLICIT, 0x00282000, "OB", b"x" + value.rstrip(b"\0") + b"  "))
+        with pytest.raises(
+            Quarantine, match=f": {what} of the received object is still in a binary value of the clean"
+        ):
+            verify(source, UIDS[EXPLICIT], binary, NOBODY)
+
+
 def test_a_uid_is_made_from_its_beginnings() -> None:
     assert list(check._beginnings("1.2.3")) == ["1.2.3", "1.2", "1"]
 
@@ -396,6 +413,8 @@ def test_a_uid_is_made_from_its_beginnings() -> None:
         (b"18446744073709551615", (0x00720083, "UV", b"\xff" * 8), "residual-identifier in"),
         (b"18446744073709551616", (0x00720083, "UV", b"\xff" * 8), "passed"),
         (b"774411", (0x00200013, "IS", b"774411"), "passed"),
+        (b"7744112 ", (FRAME, "UI", b"1.2.7744112X"), "passed"),
+        (b"9007199254740993", (0x00189073, "FD", struct.pack("<d", 2**53)), "passed"),
     ],
 )
 def test_a_number_of_the_patient_is_found_as_a_number(number: bytes, now: tuple[int, str, bytes], said: str) -> None:
@@ -414,6 +433,7 @@ def test_a_number_of_the_patient_is_found_as_a_number(number: bytes, now: tuple[
         (b"9434765", b"1943-4765 or 943-4765", True),
         (b"9434765", b"943-47651\\943-4765", True),
         (b"9434765", b"9434 7659434765 ", False),
+        (b"9434765", b"19434765a943-4765b19434765", True),
         (b"PAT-42-0042", b"xPAT420042x ", True),
         (b"PAT-42-0042", b"1PAT4200421 ", True),
         (b"1234", b"1234", True),
@@ -467,5 +487,8 @@ def test_a_name_as_it_was_sent_is_found_in_text_of_another_character_set() -> No
     was: Elements = [(0x00080005, "CS", b"ISO_IR 144"), (NAME, "PN", "Иванов".encode("iso8859_5"))]
     there: Elements = [(0x00080005, "CS", b"ISO_IR 100"), (TEXT, "LT", b"x" + "Иванов".encode("iso8859_5") + b" ")]
     assert verdict(was, there) == "residual-identifier in a binary value"
+    source, clean = (b"".join(sent(EXPLICIT, *one) for one in elements) for elements in (was, there))
+    with pytest.raises(Quarantine, match=": A person's name of the received object"):
+        verify(source, UIDS[EXPLICIT], a_file(clean), NOBODY)
     assert verdict(was, there, kept=frozenset([NAME])) == "passed"
     assert verdict(was, [there[0], (TEXT, "LT", b"\xfc\xfc")]) == "passed"
