@@ -9,7 +9,8 @@ import pytest
 from edge_node.deid.needles import Needle, fold, name_of, names_as_sent, needles, squeezed, telling
 from edge_node.deid.said import Said, fragments, pixel_places
 from edge_node.deid.wire import Syntax
-from edge_node.deid.witness import Testimony, Unreadable, vr_of, witness, witness_file
+from edge_node.deid.witness import Testimony as Heard
+from edge_node.deid.witness import Unreadable, vr_of, witness, witness_file
 from tests.unit.deid.objects import ct, encoded
 from tests.unit.deid.test_bytes import (
     ALL,
@@ -34,7 +35,7 @@ NAME, NUMBER, BORN, STUDIED, SERIES = 0x00100010, 0x00100020, 0x00100030, 0x0008
 NOTHING: frozenset[int] = frozenset()
 
 
-def told(*elements: tuple[int, str, bytes]) -> Testimony:
+def told(*elements: tuple[int, str, bytes]) -> Heard:
     return witness(b"".join(sent(EXPLICIT, *one) for one in elements), implicit=False, big=False)
 
 
@@ -323,7 +324,7 @@ def test_of_compressed_pixels_what_stands_before_the_scan_and_behind_the_end_is_
     assert was.value(pixel_places(was)[0x7FE00010]) == framed(b"", fragment)
 
 
-def places(was: Testimony) -> set[tuple[str, int, bytes, tuple[int, ...]]]:
+def places(was: Heard) -> set[tuple[str, int, bytes, tuple[int, ...]]]:
     return {(vr, place[0], was.value(place), place[3]) for vr in was.places for place in was.of([vr]) if vr != "SQ"}
 
 
