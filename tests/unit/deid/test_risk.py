@@ -56,6 +56,7 @@ def test_a_class_is_plain_or_says_why_it_is_not(sop_class: str, reason: str) -> 
         ({"kind": b"ORIGINAL\\SECONDARY"}, ""),
         ({"kind": b"original \\ primary"}, ""),
         ({"kind": b"DERIVED\\PRIMARY"}, ""),
+        ({"kind": b"DERIVED\\PRIMARY\\MPR"}, ""),
         ({"kind": b"DERIVED\\\\PRIMARY"}, ""),
         ({"kind": b"DERIVED\\SECONDARY\\PRIMARY"}, "derived-image"),
         ({"kind": b"DERIVED"}, "derived-image"),
