@@ -277,3 +277,56 @@ def test_what_code_refuses_no_rule_saves(tmp_path: Path) -> None:
     assert 0x00104444 not in node
     assert node[0x00104000] == Element(0x00104000, "LT", b"x")
     assert node[ID] == Element(ID, "SH", b"own")
+
+
+def test_text_that_is_kept_is_looked_through_for_names_public_private_and_nested(tmp_path: Path) -> None:
+    rules = (
+        '%header\nKEEP BodyPartExamined\nKEEP (0019,"VENDOR 1",01)\nKEEP ReferencedImageSequence\nKEEP ImageComments\n'
+    )
+    made = plan(tmp_path, rules)
+    name = Element(0x00100010, "PN", "Зорблакс".encode("iso8859_5"))
+    inner = {COMMENTS: Element(COMMENTS, "LT", "lung Зорблакс".encode("iso8859_5"))}
+    node = cleaned(
+        made,
+        Element(0x00080005, "CS", b"ISO_IR 144"),
+        name,
+        Element(0x00180015, "CS", b"axial of nobody"),
+        Element(REFERENCES, "SQ", items=[inner]),
+    )
+    assert (node[REFERENCES].items or [])[0][COMMENTS].value == b"lung"
+    assert node[0x00180015].value == b"AXIAL"
+    private = [Element(0x00190010, "LO", b"VENDOR 1"), Element(0x00191001, "LO", b"coil of Zorblax")]
+    assert cleaned(made, *private)[0x00191001].value == b"coil"
+    assert cleaned(made, private[0], Element(0x00191001, "IS", b"Zorblax")).keys() & {0x00191001} == set()
+
+
+def test_what_stands_behind_a_sequence_is_at_the_top_again(tmp_path: Path) -> None:
+    made = plan(tmp_path, "%header\nKEEP PatientSex\nREMOVE ReferencedImageSequence__StudyID\nKEEP StudyID\n")
+    item = {ID: Element(ID, "SH", b"a"), REQUESTS: Element(REQUESTS, "SQ", items=[{}, {}])}
+    node: Node = {
+        REFERENCES: Element(REFERENCES, "SQ", items=[item, dict(item)]),
+        0x00100040: Element(0x00100040, "CS", b"F "),
+        ID: Element(ID, "SH", b"b"),
+        wire.PIXEL_DATA: Element(wire.PIXEL_DATA, "OW", b"ab"),
+    }
+    scene = set_scene(node, Pseudonyms(KEY))
+    clean = made.scrub(node, scene)
+    assert list(clean) == [REFERENCES, 0x00100040, ID, wire.PIXEL_DATA]
+    assert (scene.depth, scene.path, scene.node) == (0, (), node)
+
+
+def test_values_are_collected_in_the_character_set_that_holds_and_one_by_one(tmp_path: Path) -> None:
+    made = plan(
+        tmp_path,
+        "%values a\nFIELD OtherPatientIDs\nFIELD PatientComments\n%header\nKEEP StudyDescription\nREMOVE values:a\n",
+    )
+    inner = {0x00104000: Element(0x00104000, "LT", "Грюс".encode("iso8859_5"))}
+    sent = [
+        Element(0x00080005, "CS", b"ISO_IR 144"),
+        Element(REFERENCES, "SQ", items=[inner, {0x00104000: Element(0x00104000, "LT", b"second")}]),
+        Element(REQUESTS, "SQ", items=[{}]),
+        Element(0x00101000, "LO", b"ONE 1\\TWO 2"),
+    ]
+    for said, gone in (("xГРЮСx", True), ("two 2", True), ("one 1", True), ("one", False), ("second", True)):
+        text = Element(TEXT, "LO", said.encode("iso8859_5"))
+        assert (TEXT not in cleaned(made, *sent, text)) is gone
