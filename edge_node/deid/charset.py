@@ -19,7 +19,7 @@ class Charset:
     def __init__(self, terms: list[str]) -> None:
         named = [_encoding(term) for term in terms if term] or [DEFAULT]
         self._first = DEFAULT if terms and not terms[0] else named[0]
-        self.declared = bool([t for t in terms if t])
+        self.declared = any(terms)
 
     def text(self, value: bytes) -> str:
         """Decode a whole value, before it is split at backslashes; trailing padding removed."""
@@ -43,8 +43,7 @@ def _encoding(term: str) -> str:
     wanted = re.sub(r"[^A-Z0-9]", "", term.upper())
     for known, encoding in python_encoding.items():
         if known and re.sub(r"[^A-Z0-9]", "", known) == wanted:
-            name = encoding if isinstance(encoding, str) else encoding[0]
-            return DEFAULT if name in ("iso8859", "ascii") else name
+            return str(encoding)
     return DEFAULT
 
 

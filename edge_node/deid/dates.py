@@ -58,7 +58,7 @@ def shift_dt(text: str, days: int) -> str:
         return single
     for cut in (m.start() for m in re.finditer("-", text)):
         left, right = text[:cut], text[cut + 1 :]
-        moved = [_shift_moment(part, days) if part else "" for part in (left, right)]
+        moved = [_shift_moment(part, days) for part in (left, right)]
         if (left or right) and all(bool(a) == bool(b) for a, b in zip(moved, (left, right), strict=True)):
             return "-".join(moved)
     return ""

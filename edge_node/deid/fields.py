@@ -78,7 +78,7 @@ def parse_field(text: str) -> Field:
     expander = _EXPANDER.fullmatch(text)
     if expander:
         return _expanded(expander[1], expander[2])
-    return _path(text) if "__" in text else Field("tag", tag=_known_tag(text))
+    return _path(text)
 
 
 def _expanded(kind: str, rest: str) -> Field:

@@ -153,10 +153,10 @@ def _conditions(text: str) -> Line:
 
 
 def _condition(text: str) -> Condition:
-    words = text.split(maxsplit=2)
-    test = words[0].lower() if words else ""
+    words = text.split(maxsplit=2) or [""]
+    test = words[0].lower()
     if test not in TESTS:
-        raise BadField(f"{text.split(maxsplit=1)[0]!r} is no test of a filter", test, TESTS)
+        raise BadField(f"{words[0]!r} is no test of a filter", test, TESTS)
     if len(words) < 2:
         raise BadField(f"{test} needs an attribute")
     tag = int(words[1], 16) if re.fullmatch(r"0x[0-9A-Fa-f]{8}", words[1]) else parse_tag(words[1])

@@ -84,7 +84,7 @@ def shift_date(element: Element, scene: Scene) -> bytes | None:
     if kind == "TM":
         return element.value if _TIME.fullmatch(text) else b""
     shift = shift_da if kind == "DA" else shift_dt
-    return "\\".join(shift(part, scene.shift_days) for part in text.split("\\")).encode("latin-1") if text else b""
+    return "\\".join(shift(part, scene.shift_days) for part in text.split("\\")).encode("latin-1")
 
 
 def shift_private(element: Element, scene: Scene) -> bytes | None:
@@ -107,8 +107,9 @@ def keep_age(element: Element, scene: Scene) -> bytes | None:
     match = _AGE.fullmatch(element.value.decode("latin-1").strip(" \0"))
     if not match:
         return None
-    years = int(match[1]) / {"D": 365.25, "W": 52.18, "M": 12, "Y": 1}[match[2]]
-    return b"090Y" if years >= 90 else match[0].encode()
+    if match[2] == "Y":  # three digits of days, weeks or months are never ninety years
+        return f"{min(int(match[1]), 90):03}Y".encode()
+    return match[0].encode()
 
 
 def keep_sex(element: Element, scene: Scene) -> bytes | None:

@@ -84,13 +84,11 @@ def refused(tag: int, vr: str, depth: int) -> bool:
     dictionary's; and patient attributes inside sequences, where the options that keep them do not reach.
     """
     group = tag >> 16
-    if group & 1 or group < 8 or not tag & 0xFFFF or tag in _REFUSED or vr == "UN":
+    if group & 1 or group < 8 or tag in _REFUSED or vr == "UN":
         return True
     if group & 0xFF00 in (0x5000, 0x6000) or group >= 0xFFF0:
         return True
-    known = wire.dictionary_vr(tag)
-    if known in ("", "NONE", "UN"):
-        return True
+    known = wire.dictionary_vr(tag)  # "" for group lengths and whatever is unknown: no kind is the same
     if depth and group == 0x7FE0:  # pixels inside a sequence: nobody checks how long they ought to be
         return True
     if depth and group == 0x0010 and tag in table() and known != "SQ":
@@ -99,13 +97,13 @@ def refused(tag: int, vr: str, depth: int) -> bool:
 
 
 def _same_kind(vr: str, known: str) -> bool:
-    if vr in known.split(" or "):
+    if vr in known.split():
         return True
     if vr in _STRINGS and known in _STRINGS:
         return True
     if vr in _NUMBERS or vr in ("DS", "IS"):
-        return any(k in _NUMBERS or k in ("DS", "IS") for k in known.split(" or "))
-    return vr in _BINARY and any(k in _BINARY for k in known.split(" or "))
+        return any(k in _NUMBERS or k in ("DS", "IS") for k in known.split())
+    return vr in _BINARY and any(k in _BINARY for k in known.split())
 
 
 def default_action(tag: int, vr: str) -> str | Function:

@@ -81,8 +81,8 @@ class Needle(NamedTuple):
 
 @cache
 def name_of(tag: int) -> str:
-    """Keyword of a public tag, "" if there is none."""
-    return "" if tag >> 16 & 1 else str(keyword_for_tag(tag))
+    """Keyword of a tag, "" if there is none."""
+    return str(keyword_for_tag(tag))
 
 
 def fold(text: str) -> str:

@@ -34,7 +34,7 @@ def _digest(site_key: bytes, kind: str, *parts: str) -> bytes:
 
 
 def _base32(digest: bytes, length: int) -> str:
-    return b32encode(digest[: -(-length // 8) * 5]).decode()[:length]
+    return b32encode(digest).decode()[:length]
 
 
 def joined(*parts: str) -> str:
@@ -76,7 +76,11 @@ def key_id_of(site_key: bytes) -> str:
 def patient_of(issuer: str, patient_id: str, study_instance_uid: str) -> str:
     """What pseudonyms and the date shift of a patient hang on: issuer and ID, or the study when there is no ID."""
     patient_id = patient_id.strip()
-    return joined("id", issuer.strip(), patient_id) if patient_id else "study|" + study_instance_uid
+    return joined("id", issuer.strip(), patient_id) if patient_id else _of_study(study_instance_uid)
+
+
+def _of_study(study_instance_uid: str) -> str:
+    return "study|" + study_instance_uid
 
 
 class Pseudonyms:
@@ -130,7 +134,7 @@ class Pseudonyms:
     def patient(self, issuer: str, patient_id: str, study_instance_uid: str) -> str:
         """The patient's pseudonymous ID; without a Patient ID, one for the study."""
         issuer, patient_id = issuer.strip(), patient_id.strip()
-        named = joined(patient_id) or patient_of(issuer, "", study_instance_uid)
+        named = joined(patient_id) or _of_study(study_instance_uid)
         return self.identifier("patient", joined(issuer), named)
 
     def source_digest(self, transfer_syntax: str, chunks: Iterable[Buffer]) -> str:

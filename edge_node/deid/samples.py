@@ -148,11 +148,12 @@ def _same_frames(before: Body, after: Body) -> None:
 
 
 def _same_streams(before: bytes, after: bytes) -> bool:
-    """Every scan of a JPEG is there, in order; of JPEG 2000 everything but blanked comments."""
+    """Every scan of a JPEG is there, in order; of JPEG 2000 all but blanked comments and what is behind its end."""
     if before.startswith(b"\xff\x4f"):
         length = min(len(after), len(before))
-        if b"\xff\x4f\xff\x51" in before[length:]:
-            return False  # what went was another image
+        gone = before[length:].rstrip(b"\0")
+        if gone and (not after.rstrip(b"\0").endswith(b"\xff\xd9") or b"\xff\x4f\xff\x51" in gone):
+            return False  # what went was part of this image, or another
         old, new = np.frombuffer(before, np.uint8, length), np.frombuffer(after, np.uint8, length)
         changed = new[: length - 1][old[: length - 1] != new[: length - 1]]
         return len(after) <= len(before) + 1 and bool((changed == ord(" ")).all()) and len(changed) <= 65536

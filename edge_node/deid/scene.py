@@ -60,7 +60,7 @@ def person_words(node: Node, outer: Charset | None = None) -> set[str]:
         if element.items is not None:
             for item in element.items:
                 found |= person_words(item, charset)
-        elif vr == "PN" or (vr != "SQ" and wire.dictionary_vr(element.tag) == "PN"):
+        elif vr == "PN" or wire.dictionary_vr(element.tag) == "PN":
             found.update(word for word in words_of(charset.text(element.value)) if len(word) > 1)
     return found
 

@@ -175,7 +175,7 @@ def _structure(now: Testimony, kept_private: frozenset[tuple[int, str, int]]) ->
         for place in places:
             tag, around = place[0], place[3]
             group, number = tag >> 16, tag & 0xFFFF
-            if group & 1 and vr not in ("UN", "SQ") and not any(step >> 16 & 1 for step in around[::2]):
+            if group & 1 and vr not in ("UN", "SQ"):
                 if (group, creators.get((around, tag), "")) in reserved:
                     continue
                 creator = creators.get((around, group << 16 | number >> 8), "")
@@ -230,7 +230,7 @@ def _uids(was: Testimony, said: Said, kept: frozenset[int]) -> None:
             _residual("deid.residual-uid", name_of(old[uid]), 0)
     if not there:
         return
-    for vr in (*STRINGS, "private"):
+    for vr in STRINGS:
         for place in said.told.places.get(vr, ()):
             for uid in _UID.findall(said.told.value(place).decode("latin-1")):
                 for begin in _beginnings(uid):

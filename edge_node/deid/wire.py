@@ -22,6 +22,7 @@ PIXELS = (PIXEL_DATA, 0x7FE00008, 0x7FE00009)  # and as floats and doubles
 MAX_DEPTH = 32
 # What has to be in memory whole, such as a data set that was deflated; pixel data in `apart` has not.
 MOST_IN_MEMORY = 256 << 20
+_SOME = 1 << 20
 _LONG = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "SQ", "SV", "UC", "UN", "UR", "UT", "UV"})
 _SPACED = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UR", "UT"})
 _SHORT = _SPACED - {"UC", "UR", "UT"} | {"AT", "FD", "FL", "SL", "SS", "UI", "UL", "US"}
@@ -351,8 +352,10 @@ def inflate_some(data: bytes) -> bytes:
     engine = zlib.decompressobj(-zlib.MAX_WBITS)
     plain = b""
     with contextlib.suppress(zlib.error):
-        for start in range(0, min(len(data), 1 << 20), 512):
-            plain += engine.decompress(data[start : start + 512], 1 << 20)
+        for start in range(0, len(data), 512):
+            plain += engine.decompress(data[start : start + 512], _SOME - len(plain))
+            if len(plain) == _SOME:
+                break
     return plain
 
 
@@ -396,6 +399,8 @@ def search_uid(data: bytes, tag: int, syntax: Syntax) -> str:
     values = set()
     for match in re.finditer(re.escape(mark), data[: 1 << 20]):
         head = data[match.end() : match.end() + 4]
+        if len(head) < 4:
+            break
         length = struct.unpack(order + "H", head[2:])[0] if head[:2] == b"UI" else struct.unpack(order + "L", head)[0]
         value = data[match.end() + 4 : match.end() + 4 + min(length, 65)]
         if re.fullmatch(rb"[0-9]+(?:\.[0-9]+)+[\0 ]?", value) and len(value) == length:
