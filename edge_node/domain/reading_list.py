@@ -29,7 +29,8 @@ class Entry:
     """One study to read: `uid` ours (a keyed hash of the study key), times in seconds since the epoch.
 
     `ready_at` is when its result was known, `changed_at` when its place or state changed last; `flagged` are the codes
-    of flagged findings; `lock` is the keyed hash of the Transaction UID of whoever claimed it.
+    of flagged findings; `lock` is the keyed hash of the Transaction UID of whoever claimed it. `number` counts from 1
+    how often the study came onto the list: images after a reader had finished it bring it back.
     """
 
     study_key: str
@@ -43,6 +44,7 @@ class Entry:
     changed_at: float
     state: ReadState
     lock: str = ""
+    number: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,12 +130,7 @@ class Actions:
             return Status.UPS_WRONG_TRANSACTION_UID
         with self._node.database.write() as connection:
             changed = own_list.change_state(
-                connection,
-                entry.study_key,
-                state,
-                self._lock_of(transaction),
-                was=entry.state,
-                actor=f"{self._node.actor}/{caller}",
+                connection, entry, state, self._lock_of(transaction), actor=f"{self._node.actor}/{caller}"
             )
             if changed:  # results that come now are late, whichever writer tells them
                 done = Reading.REPORTED if state is ReadState.COMPLETED else Reading.CLAIMED

@@ -60,6 +60,7 @@ class Teller:
         self._news = threading.Event()
         self._told: dict[tuple[str, str], tuple[float, float]] = {}  # receiver, entry: subscribed and changed when
         self._begun = time.time()
+        self._seen: tuple[object, ...] = ()  # as of the last look; a list of thousands is not read every second
         self._receivers: dict[str, _Receiver] = {}
 
     def wake(self) -> None:
@@ -81,6 +82,10 @@ class Teller:
         """Compare the list with what each subscriber has heard of it."""
         with self._node.database.read() as connection:
             subscriptions = own_list.subscriptions(connection)
+            state = (*own_list.news(connection), *subscriptions)
+        if state == self._seen:
+            return
+        self._seen = state
         if not subscriptions:
             self._told.clear()
             self._receivers.clear()

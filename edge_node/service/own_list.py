@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -33,7 +33,7 @@ from edge_node.service.list_events import Teller
 from edge_node.service.node import Node, open_node, spool_path
 from edge_node.service.process import die_with_parent, harden
 from edge_node.store import own_list
-from edge_node.store.own_list import ListedIdentity
+from edge_node.store.own_list import ListedIdentity, UidOf
 from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.list_query import CannotSearch, Digests, Opener, Query, answers, identify, projected
 from edge_node.worklist.own_list import ups_of
@@ -199,10 +199,10 @@ class OwnList:
             self._counts[what] += 1
 
 
-def entry_uids(node: Node) -> Callable[[str, str], str]:
-    """The UID of an entry by site key id and study key: keyed, the same after every start, no identity needed."""
+def entry_uids(node: Node) -> UidOf:
+    """The UIDs of entries: keyed, the same after every start, no identity needed."""
     key_of = result_keys(node.keys)
-    return lambda key_id, study_key: result_uid(key_of(key_id), "reading-list", study_key)
+    return lambda key_id, study_key, number: result_uid(key_of(key_id), "reading-list", study_key, number)
 
 
 def door_of(config: Config) -> Receive:

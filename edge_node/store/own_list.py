@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import TriageResult, result_from_json
@@ -20,11 +20,13 @@ from edge_node.store.seal import unseal
 from edge_node.store.tables import envelope, finding, list_state, list_subscriber, reading, study
 
 WHOLE_LIST = ""
+UidOf = Callable[[str, str, int], str]
+"""UID of an entry by site key id, study key and how often the study came onto the list."""
 
 
 def entries(
     connection: Connection,
-    uid_of: Callable[[str, str], str],
+    uid_of: UidOf,
     flagged_in: Callable[[TriageResult], tuple[str, ...]],
     *,
     since: float,
@@ -32,11 +34,12 @@ def entries(
 ) -> list[Entry]:
     """The list in reading order: results from after `since` whose identity is not destroyed.
 
-    `uid_of` gives the UID of an entry by site key id and study key, `flagged_in` the codes of a result that may count.
+    `flagged_in` gives the codes of a result that may count.
     Entries that a reader has finished are left out unless they are wanted.
     """
     query = (
         select(reading, study, list_state.c.state.label("read_state"), list_state.c.lock, list_state.c.changed_at)
+        .add_columns(list_state.c.number)
         .add_columns(finding.c.result)
         .join(study, study.c.study_key == reading.c.study_key)
         .join(envelope, (envelope.c.study_key == reading.c.study_key) & (envelope.c.sop_uid == ""))
@@ -45,16 +48,28 @@ def entries(
         .where(study.c.triaged_at >= since)
         .order_by(reading.c.tier, reading.c.due, study.c.first_received_at, reading.c.study_key)
     )
-    made = (_entry(row, uid_of(row.site_key_id, row.study_key), flagged_in) for row in connection.execute(query))
+    made = (_entry(row, uid_of, flagged_in) for row in connection.execute(query))
     return [one for one in made if finished or not one.state.final]
 
 
-def _entry(row: Row[tuple[object, ...]], uid: str, flagged_in: Callable[[TriageResult], tuple[str, ...]]) -> Entry:
+def stands(state: str | None, number: int | None, changed_at: float | None, decided_at: float) -> tuple[ReadState, int]:
+    """State and number of an entry: a study whose place was decided anew after a reader had finished it is read again.
+
+    Nobody has seen the images that came since, and a finished UPS cannot be opened again (PS3.4 CC.1.1).
+    """
+    if state is None or number is None or changed_at is None:
+        return ReadState.SCHEDULED, 1
+    if ReadState(state).final and decided_at > changed_at:
+        return ReadState.SCHEDULED, number + 1
+    return ReadState(state), number
+
+
+def _entry(row: Row[tuple[object, ...]], uid_of: UidOf, flagged_in: Callable[[TriageResult], tuple[str, ...]]) -> Entry:
     r = row._mapping
-    state = ReadState(str(r["read_state"] or ReadState.SCHEDULED))
+    state, number = stands(r["read_state"], r["number"], r["changed_at"], float(r["decided_at"]))
     return Entry(
         study_key=str(r[reading.c.study_key]),
-        uid=uid,
+        uid=uid_of(str(r["site_key_id"]), str(r[reading.c.study_key]), number),
         priority=Priority(r["tier"], r["due"], r["target_minutes"], r["level"], r["raised_by_ai"], r["reason"]),
         modalities=tuple(str(r["modalities"]).split(",")),
         body_part=str(r["body_part"]),
@@ -63,18 +78,21 @@ def _entry(row: Row[tuple[object, ...]], uid: str, flagged_in: Callable[[TriageR
         ready_at=float(r["triaged_at"]),
         changed_at=max(float(r["decided_at"]), float(r["changed_at"] or 0.0)),
         state=state,
-        lock=str(r["lock"] or ""),
+        lock="" if state is ReadState.SCHEDULED else str(r["lock"]),
+        number=number,
     )
 
 
-def change_state(
-    connection: Connection, study_key: str, state: ReadState, lock: str, *, was: ReadState, actor: str
-) -> bool:
-    """A reader takes an entry or is done with it; False when another one was faster."""
-    now = time.time()
-    values = {"state": str(state), "lock": lock, "changed_at": now}
-    row = connection.execute(select(list_state.c.state).where(list_state.c.study_key == study_key)).one_or_none()
-    if str(row.state if row else ReadState.SCHEDULED) != was:
+def change_state(connection: Connection, entry: Entry, state: ReadState, lock: str, *, actor: str) -> bool:
+    """A reader takes an entry or is done with it; False when it is not any more what the reader saw."""
+    study_key = entry.study_key
+    values = {"number": entry.number, "state": str(state), "lock": lock, "changed_at": time.time()}
+    decided = connection.execute(select(reading.c.decided_at).where(reading.c.study_key == study_key)).scalar()
+    row = connection.execute(select(list_state).where(list_state.c.study_key == study_key)).one_or_none()
+    if decided is None:
+        return False
+    now = stands(row.state, row.number, row.changed_at, decided) if row else stands(None, None, None, decided)
+    if now != (entry.state, entry.number):
         return False
     if row is None:
         connection.execute(insert(list_state).values(study_key=study_key, **values))
@@ -84,9 +102,10 @@ def change_state(
     return True
 
 
-def states(connection: Connection) -> dict[str, str]:
-    """{study key: state} of the entries that a reader has taken."""
-    return {str(row.study_key): str(row.state) for row in connection.execute(select(list_state))}
+def news(connection: Connection) -> tuple[float, float]:
+    """When a place was last decided and a state last changed: as long as both stay, there is nothing to tell."""
+    decided = connection.execute(select(func.max(reading.c.decided_at))).scalar()
+    return float(decided or 0.0), float(connection.execute(select(func.max(list_state.c.changed_at))).scalar() or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +160,7 @@ class ListedIdentity:
                 "vault.destroyed", "the identity of this study was destroyed by retention", study=study_key
             )
         key = self._keyring.open(row.key_id, study_key, KeyClass.ENVELOPE)
-        return unseal(key.secret, row.sealed, f"envelope {study_key} ").decode()
+        try:
+            return unseal(key.secret, row.sealed, f"envelope {study_key} ").decode()
+        finally:
+            self._keyring.forget(row.key_id)  # a process that lives for months must not outlive a destroyed key

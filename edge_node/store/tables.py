@@ -290,6 +290,7 @@ list_state = Table(
     "list_state",  # what readers did with an entry of our own list; without a row it is SCHEDULED
     metadata,
     Column("study_key", String(16), primary_key=True),
+    Column("number", Integer, nullable=False),  # how often the study came onto the list
     Column("state", String(16), nullable=False),  # IN PROGRESS, COMPLETED, CANCELED
     Column("lock", String(64), nullable=False),  # keyed hash of the performer's Transaction UID
     Column("changed_at", Float, nullable=False),

@@ -51,6 +51,7 @@ class ListNode:
             }
         )
         self.node = open_node(self.config, Role.DICOM)
+        self.began = time.time()
         self.stopping = threading.Event()
         self.own = OwnList(self.config, self.node)
         self.own.start()
@@ -59,10 +60,13 @@ class ListNode:
 
     def triage(self, number: int, *, order: str = "ROUTINE", found: Finding | None = None, **changes: Any) -> str:
         """Receive study `number`, give it a place; its study key."""
-        [receipt] = self.site.take(image(1, study=number, AccessionNumber=f"ACC{number}", **changes))
+        one = image(1, study=number, AccessionNumber=f"ACC{number}")
+        for keyword, value in changes.items():
+            setattr(one, keyword, value)
+        [receipt] = self.site.take(one)
         key, now = receipt.study_key, time.time()
         result = TriageResult(TriageOutcome.FINDING, "", (found,)) if found else TriageResult(TriageOutcome.SKIPPED)
-        priority = decide(arrival=now - 60 + number, order=order, patient_class="", finding=found)
+        priority = decide(arrival=self.began - 60 + number, order=order, patient_class="", finding=found)
         with self.node.database.write() as connection:
             row = studies.get(connection, key)._mapping
             self.node.clean.put_finding(connection, key, row["revision"], result)

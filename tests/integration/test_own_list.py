@@ -211,6 +211,26 @@ def test_one_reader_claims_a_study_and_finishes_it(node: ListNode, three: list[s
         assert [one["read"] for one in reading_list(connection)] == ["COMPLETED", "SCHEDULED", "SCHEDULED"]
 
 
+def test_images_after_a_reader_had_finished_bring_the_study_back_as_another_entry(
+    node: ListNode, three: list[str]
+) -> None:
+    uid = node.find(**ORDER)[0].SOPInstanceUID
+    _, mine = node.claim(uid)
+    node.triage(3, found=finding(), SOPInstanceUID="1.2.826.0.1.3680043.8.498.3.9.2")
+    assert [one.SOPInstanceUID for one in node.find(**ORDER, ProcedureStepState="IN PROGRESS")] == [uid]
+    node.claim(uid, "COMPLETED", mine)
+    assert len(node.find(**ORDER)) == 2
+    node.triage(3, found=finding(), SOPInstanceUID="1.2.826.0.1.3680043.8.498.3.9.3")
+    back = node.find(**ORDER, ProcedureStepState="SCHEDULED")
+    assert len(back) == 3
+    assert uid not in [one.SOPInstanceUID for one in back]
+    again, own = node.claim(back[0].SOPInstanceUID)
+    assert again == 0
+    assert node.claim(back[0].SOPInstanceUID, "COMPLETED", mine)[0] == Status.UPS_WRONG_TRANSACTION_UID
+    assert node.claim(back[0].SOPInstanceUID, "COMPLETED", own)[0] == 0
+    assert len(node.find(**ORDER)) == 2
+
+
 def test_nobody_takes_a_study_off_the_list_unread(node: ListNode, three: list[str]) -> None:
     uid = node.find(**ORDER)[0].SOPInstanceUID
     assert node.act(2, uid, ReasonForCancellation="read elsewhere") == Status.UPS_PERFORMER_UNREACHABLE
