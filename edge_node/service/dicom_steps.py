@@ -160,7 +160,7 @@ def order_of(
         standing=tuple(Standing(*one) for one in evidence if one[0] < task.revision),
         late=reading is not None and reading.at < made.timestamp(),
         header=header,
-        performer=performer_of(routes_of(node.config), identity, permitted),
+        performer=performer_of(routes_of(node.config), str(row["modalities"]), str(row["body_part"]), permitted),
     )
 
 

@@ -7,7 +7,6 @@ from pydicom.dataset import Dataset
 from edge_node.domain.finding import TriageResult, Verdict
 from edge_node.domain.reading_list import Performer, Routes
 from edge_node.worklist.header import code_item
-from edge_node.worklist.identity import WriteBackIdentity
 
 
 def performer_item(performer: Performer) -> Dataset:
@@ -19,9 +18,9 @@ def performer_item(performer: Performer) -> Dataset:
     return item
 
 
-def performer_of(routes: Routes, identity: WriteBackIdentity, result: TriageResult) -> Performer | None:
-    """The reader for a study by what it says of itself and what was flagged in it."""
-    return routes.reader((identity.text("Modality"),), identity.text("BodyPartExamined"), flagged_in(result))
+def performer_of(routes: Routes, modalities: str, body_part: str, result: TriageResult) -> Performer | None:
+    """The reader for a study by what the ledger has of it (`modalities` with commas) and what was flagged in it."""
+    return routes.reader(tuple(modalities.split(",")), body_part, flagged_in(result))
 
 
 def flagged_in(result: TriageResult) -> tuple[str, ...]:
