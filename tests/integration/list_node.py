@@ -22,7 +22,7 @@ from pynetdicom.sop_class import (
 from sqlalchemy import update
 
 from edge_node.config.lists import ReadingList, Routing
-from edge_node.config.schema import PeerEntry
+from edge_node.config.schema import PeerEntry, Worklist
 from edge_node.domain.finding import Finding, TriageOutcome, TriageResult
 from edge_node.domain.study import Role, StudyState
 from edge_node.service.node import open_node
@@ -38,7 +38,9 @@ PATIENCE_S = 15.0
 class ListNode:
     """The list of a site; `triage` puts a study on it."""
 
-    def __init__(self, site: Site, *, peers: dict[str, PeerEntry] | None = None, **options: Any) -> None:
+    def __init__(
+        self, site: Site, *, peers: dict[str, PeerEntry] | None = None, worklist: Any = None, **options: Any
+    ) -> None:
         self.site = site
         options = {"port": free_port(), "timeout_s": 5.0, **options}
         routing = Routing(routes={"finding:1386000": "STROKE", "modality:CT": "CT"}, names={"STROKE": "Neuro on call"})
@@ -46,6 +48,7 @@ class ListNode:
         self.config = site.config.model_copy(
             update={
                 "reading_list": ReadingList(**options),
+                "worklist": worklist or Worklist(mode="live"),
                 "routing": routing,
                 "peers": {"pacs": archive, **(peers or {})},
             }

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, UnifiedProcedureStepPull, UnifiedProcedureStepPush
 
-from edge_node.domain.finding import Verdict
+from edge_node.config.schema import Worklist
 from edge_node.domain.status import Status
 from edge_node.service.list_actions import GLOBAL
 from edge_node.service.snapshot import reading_list
@@ -70,6 +70,17 @@ def test_the_list_comes_in_reading_order_and_says_why_and_by_whom(node: ListNode
     readers = [one.ScheduledHumanPerformersSequence[0] for one in found]
     assert [one.HumanPerformerCodeSequence[0].CodeValue for one in readers] == ["STROKE", "CT", "CT"]
     assert readers[0].HumanPerformerName == "Neuro on call"
+
+
+def test_a_model_in_shadow_leads_no_study_to_another_reader(site: Site) -> None:
+    silent = Worklist(mode="live", model_modes={finding().model.name: "shadow"})
+    node = ListNode(site, worklist=silent)
+    try:
+        node.triage(1, found=finding())
+        [found] = node.find(ScheduledHumanPerformersSequence=[])
+    finally:
+        node.close()
+    assert found.ScheduledHumanPerformersSequence[0].HumanPerformerCodeSequence[0].CodeValue == "CT"
 
 
 def test_a_query_for_nothing_of_identity_opens_no_envelope(node: ListNode, three: list[str], opened: list[str]) -> None:
@@ -309,4 +320,3 @@ def test_asking_leaves_no_identity_on_the_disk(node: ListNode, three: list[str])
     uid = node.find(**ORDER)[0].SOPInstanceUID
     node.claim(uid)
     assert needles_in(node.config.node.data_dir) == []
-    assert finding().verdict is Verdict.FLAGGED
