@@ -28,14 +28,17 @@ def list_worklist(ctx: typer.Context, json: Json = False) -> None:
         rows,
         json=json or call.json,
         human=lambda: table(
-            ("#", "level", "due", "study", "modality", "why", "written"),
+            ("#", "level", "tier", "due", "study", "what", "state", "reading", "why", "written"),
             [
                 (
                     number,
                     Text(r["level"], {"HIGH": "bold red", "MEDIUM": "yellow"}.get(r["level"], "")),
+                    r["tier"],
                     clock(r["due"]),
                     r["study"],
-                    r["modalities"],
+                    f"{r['modalities']} {r['body_part']}".strip(),
+                    r["state"],
+                    r["read"].lower(),
                     r["reason"],
                     clock(r["written_at"]) or "not yet",
                 )

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from edge_node.config.addresses import address_fault, is_loopback
 from edge_node.config.certificates import public_key_id
+from edge_node.config.contradiction import Contradiction
 from edge_node.config.destinations import WebPeer
+from edge_node.config.list_checks import list_contradictions
 from edge_node.config.rules import rule_faults
 from edge_node.config.schema import SHIPPED_RECIPES, Config
 from edge_node.config.secrets import secret_file_problem
-
-
-@dataclass(frozen=True, slots=True)
-class Contradiction:
-    """`text` is wrong about the first of `keys` (dotted); the others are the options that make it wrong."""
-
-    keys: tuple[str, ...]
-    text: str
 
 
 def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) -> Iterator[Contradiction]:
@@ -37,6 +30,7 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     yield from _escrow(config)
     yield from _rules(config)
     yield from _worklist(config)
+    yield from list_contradictions(config)
     yield from _hl7(config)
     yield from _fhir(config)
     yield from _pull(config)

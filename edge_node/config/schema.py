@@ -13,6 +13,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, Field, field_validator
 
 from edge_node.config.destinations import Fhir, Hl7, UpsRs, WebPeer
+from edge_node.config.lists import QualityAlerts, ReadingList, Routing
 from edge_node.config.models import Triage
 from edge_node.config.retrieval import Pull, PullWeb
 from edge_node.config.section import AeTitle, Port, Section
@@ -357,6 +358,9 @@ class Config(Section):
     hl7: Hl7 = Hl7()
     fhir: Fhir = Fhir()
     ups_rs: UpsRs = UpsRs()
+    reading_list: ReadingList = ReadingList()
+    quality_alerts: QualityAlerts = QualityAlerts()
+    routing: Routing = Routing()
     pull: Pull = Pull()
     pull_web: PullWeb = PullWeb()
     forward: Forward = Forward()

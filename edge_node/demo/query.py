@@ -8,7 +8,7 @@ from typing import Any
 from pydicom.datadict import dictionary_VR
 from pydicom.dataset import Dataset
 
-from edge_node.demo.matching import element_matches
+from edge_node.worklist.matching import element_matches
 
 _LEVELS = ("PATIENT", "STUDY", "SERIES", "IMAGE")
 _UNIQUE = {

@@ -11,9 +11,9 @@ from datetime import UTC, datetime
 
 from pydicom.dataset import Dataset
 
-from edge_node.demo.matching import dataset_matches
 from edge_node.domain.status import Status
 from edge_node.service.dimse import UnifiedProcedureStepPush
+from edge_node.worklist.matching import dataset_matches
 
 Verdict = tuple[Status, tuple[str, ...]]
 """A status and the reasons for a refusal: attribute keywords and rules, never values."""

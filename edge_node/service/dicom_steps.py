@@ -20,6 +20,7 @@ from edge_node.deid import key_id_of
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import WITHDRAWN, TriageOutcome, TriageResult
 from edge_node.domain.modes import may_write
+from edge_node.domain.reading_list import Routes
 from edge_node.domain.worklist import Peer
 from edge_node.pipeline import Done
 from edge_node.service.node import Node
@@ -29,6 +30,7 @@ from edge_node.store.tasks import Task, enqueue, waits_for_first_try
 from edge_node.worklist.header import CLASSES, REPORTS, ReportReference, series_uid
 from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.modes import Modes
+from edge_node.worklist.performers import performer_of
 from edge_node.worklist.ups import UpsOutcome
 from edge_node.worklist.writer import Site, Standing, WriteBack, WriteReport
 from edge_node.worklist.writers import WRITERS
@@ -66,6 +68,12 @@ def modes_of(config: Config) -> Modes:
     """Who may write what at this site."""
     options = config.worklist
     return Modes.of(options.mode, options.writer_modes, options.model_modes)
+
+
+def routes_of(config: Config) -> Routes:
+    """Who should read what, from the configuration."""
+    options = config.routing
+    return Routes(tuple(options.routes.items()), options.names, options.scheme, options.organization)
 
 
 def result_key(pseudonym_key: bytes) -> bytes:
@@ -134,10 +142,11 @@ def order_of(
         objects = node.clean.study(task.study_key, [sop_uid]).objects
         return dcmread(BytesIO(objects[0].read()), stop_before_pixels=True) if objects else None
 
+    permitted = modes.permitted(result, reorders=reorders)
     report = next((one for one in evidence if one[0] == task.revision and one[1] in REPORTS), None)
     return WriteBack(
         identity=identity,
-        result=modes.permitted(result, reorders=reorders),
+        result=permitted,
         priority=priority,
         key=key,
         revision=task.revision,
@@ -151,6 +160,7 @@ def order_of(
         standing=tuple(Standing(*one) for one in evidence if one[0] < task.revision),
         late=reading is not None and reading.at < made.timestamp(),
         header=header,
+        performer=performer_of(routes_of(node.config), str(row["modalities"]), str(row["body_part"]), permitted),
     )
 
 

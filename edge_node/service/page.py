@@ -22,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from edge_node.config.schema import Config
 from edge_node.domain.errors import EdgeNodeError, Stop
+from edge_node.domain.reading_list import ReadState
 from edge_node.domain.status import ExitCode
 from edge_node.service import notify
 from edge_node.service.node import ledger_path
@@ -154,6 +155,7 @@ def serve(config: Config) -> int:
     return ExitCode.FINE
 
 
+FINISHED = [str(one) for one in ReadState if one.final]
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b2733;--dim:#5b6b7a;--paper:#f7f9fb;
 --card:#fff;--line:#dde4ea;--red:#b3261e;--ok:#1b7f4b}
@@ -174,13 +176,16 @@ color:var(--red);font-weight:600}.ok{color:var(--ok)}
 def _render(config: Config) -> str:
     shot = snapshot(config)
     with Database(ledger_path(config), read_only=True).read() as connection:
-        order = reading_list(connection)[:50]
+        order = [one for one in reading_list(connection) if one["read"] not in FINISHED][:50]
     sections = [
         _table("Roles", ("role", "state", "pid"), [(r["role"], r["state"], r["pid"]) for r in shot.roles]),
         _table(
             "Reading order (advisory: a radiologist reads every study)",
-            ("#", "level", "due", "study", "why"),
-            [(i, r["level"], _clock(r["due"]), r["study"], r["reason"]) for i, r in enumerate(order, 1)],
+            ("#", "level", "tier", "due", "study", "what", "why", "reading"),
+            [
+                (i, r["level"], r["tier"], _clock(r["due"]), r["study"], _about(r), r["reason"], r["read"].lower())
+                for i, r in enumerate(order, 1)
+            ],
         ),
         _table("Studies", ("state", "studies"), list(shot.studies.items())),
         _table(
@@ -222,6 +227,10 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[object, ...]])
     head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
     body = "".join("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
     return f"<h2>{html.escape(title)}</h2><table><tr>{head}</tr>{body}</table>"
+
+
+def _about(row: dict[str, Any]) -> str:
+    return f"{row['modalities']} {row['body_part']}".strip()
 
 
 def _clock(seconds: float) -> str:

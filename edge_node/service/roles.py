@@ -34,6 +34,7 @@ TIDY_S = 60.0
 MODELS_S = 2.0
 CONSENT_S = 30.0
 DRAIN_S = 20.0
+QUALITY = "quality"
 NEVER_S = 10 * 365 * 86400.0
 TRIAGE_MAX_AGE_S = 3600.0
 PIXELS_MAX_AGE_S = 24 * 3600.0
@@ -42,7 +43,7 @@ PIXELS_MAX_AGE_S = 24 * 3600.0
 def targets_of(config: Config) -> Targets:
     """Where a study goes after triage: every writer has its own row, so that none blocks another."""
     return Targets(
-        worklist=tuple(config.worklist.writers),
+        worklist=(*config.worklist.writers, *([QUALITY] if config.quality_alerts.peer else [])),
         forward=("",) if config.forward.url else (),
         purge={
             "envelope": config.retention.envelope_hours * 3600.0,
@@ -69,7 +70,7 @@ def _dicom(config: Config) -> int:
     from edge_node.receive.scp import StorageSCP
     from edge_node.receive.tls import TlsListener
     from edge_node.service import doors as other_doors
-    from edge_node.service import pulling
+    from edge_node.service import own_list, pulling
     from edge_node.service.commitment_steps import commits, note_commitment
 
     more_handles()
@@ -119,6 +120,8 @@ def _dicom(config: Config) -> int:
         life.thread("doors", lambda stop: _keep("doors", "receive", other_doors.serve, config, stop))
     if pulling.wanted(config):
         life.thread("pull", lambda stop: _keep("pull", "pull", pulling.serve, config, stop))
+    if own_list.wanted(config):
+        life.thread("list", lambda stop: _keep("reading list", "reading-list", own_list.serve, config, stop))
     life.tell(ae_title=config.receive.ae_title, workers=count)
 
     def drain() -> None:
@@ -199,6 +202,7 @@ def _keep(name: str, step: str, body: Callable[[Config], None], config: Config, 
 def _write_back(config: Config) -> None:
     from edge_node.service.commitment_steps import commitment_work, commits
     from edge_node.service.dicom_steps import worklist_work
+    from edge_node.service.quality_steps import alerts, quality_work
 
     harden()
     die_with_parent()
@@ -214,6 +218,8 @@ def _write_back(config: Config) -> None:
     if commits(config):
         proof = bench(node, "worklist", commitment_work(node), max_age_s=max_age, target=COMMITMENT)
         life.thread(COMMITMENT, proof.run)
+    if alerts(config):
+        life.thread(QUALITY, bench(node, "worklist", quality_work(node), max_age_s=max_age, target=QUALITY).run)
     code = life.wait()
     if code:
         raise SystemExit(code)

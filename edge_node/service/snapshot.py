@@ -15,10 +15,10 @@ from sqlalchemy import Connection, Row, func, select
 from edge_node.config.schema import Config
 from edge_node.domain.study import StudyState, TaskState
 from edge_node.service.node import ledger_path, spool_path
-from edge_node.store import announcements, audit, studies, tasks
+from edge_node.store import announcements, audit, own_list, studies, tasks
 from edge_node.store.database import Database
 from edge_node.store.spool import free_bytes
-from edge_node.store.tables import delivery, finding, heartbeat, instance, quarantine, reading, study, task
+from edge_node.store.tables import delivery, finding, heartbeat, instance, list_state, quarantine, reading, study, task
 
 STALE_S = 20.0
 
@@ -208,10 +208,12 @@ def study_detail(connection: Connection, study_key: str) -> dict[str, Any]:
 
 
 def reading_list(connection: Connection) -> list[dict[str, Any]]:
-    """The reading order: smaller tier first, then the earlier due time."""
+    """The reading order: smaller tier first, then the earlier due time; `read` is what readers of our own list did."""
     rows = connection.execute(
-        select(reading, study.c.modalities, study.c.state, study.c.first_received_at)
+        select(reading, study.c.modalities, study.c.body_part, study.c.state, study.c.first_received_at)
+        .add_columns(list_state.c.state.label("taken"), list_state.c.number, list_state.c.changed_at)
         .join(study, study.c.study_key == reading.c.study_key)
+        .outerjoin(list_state, list_state.c.study_key == reading.c.study_key)
         .order_by(reading.c.tier, reading.c.due)
     )
     return [
@@ -224,7 +226,9 @@ def reading_list(connection: Connection) -> list[dict[str, Any]]:
             "raised_by_ai": r.raised_by_ai,
             "reason": r.reason,
             "modalities": r.modalities,
+            "body_part": r.body_part,
             "state": r.state,
+            "read": str(own_list.stands(r.taken, r.number, r.changed_at, r.decided_at)[0]),
             "arrived_at": r.first_received_at,
             "written_at": r.written_at,
         }

@@ -80,6 +80,12 @@ def _add_proof(connection: Connection) -> None:
     tables.reader.create(connection, checkfirst=True)
 
 
+def _add_own_list(connection: Connection) -> None:
+    """Version 9: what readers do with the node's own reading list, and who wants to be told."""
+    tables.list_state.create(connection, checkfirst=True)
+    tables.list_subscriber.create(connection, checkfirst=True)
+
+
 # One entry per schema version, in order; an entry is never edited once released.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _create_first_schema,
@@ -90,6 +96,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_pulls,
     _add_models,
     _add_proof,
+    _add_own_list,
 )
 
 

@@ -286,6 +286,25 @@ reader = Table(
     Column("at", Float, nullable=False),
 )
 
+list_state = Table(
+    "list_state",  # what readers did with an entry of our own list; without a row it is SCHEDULED
+    metadata,
+    Column("study_key", String(16), primary_key=True),
+    Column("number", Integer, nullable=False),  # how often the study came onto the list
+    Column("state", String(16), nullable=False),  # IN PROGRESS, COMPLETED, CANCELED
+    Column("lock", String(64), nullable=False),  # keyed hash of the performer's Transaction UID
+    Column("changed_at", Float, nullable=False),
+)
+
+list_subscriber = Table(
+    "list_subscriber",
+    metadata,
+    Column("receiver", String(16), primary_key=True),  # AE title
+    Column("entry", String(64), primary_key=True),  # UID of an entry (ours, a keyed hash); "" the whole list
+    Column("since", Float, nullable=False),
+    Column("until", Float),  # a suspended subscription tells nothing of entries from after that
+)
+
 delivery = Table(
     "delivery",
     metadata,

@@ -40,6 +40,7 @@ UPS_PULL = str(UnifiedProcedureStepPull)
 COMMITMENT = str(StorageCommitmentPushModel)
 STUDY_FIND = str(StudyRootQueryRetrieveInformationModelFind)
 REQUEST_COMMITMENT = 1  # Action Type ID, PS3.4 J.3.2.1
+REQUEST_CANCEL = 2  # Action Type ID, PS3.4 Table CC.2.2-1
 SYNTAXES = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
 
 
@@ -120,6 +121,15 @@ class Line:
     def open(self) -> bool:
         """Whether the association still stands."""
         return bool(self._association.is_established)
+
+    def cancel_workitem(self, uid: str, reason: str) -> Status:
+        """N-ACTION "Request UPS Cancel" (PS3.4 CC.2.2)."""
+        if not self.takes(UPS_PUSH):
+            return NO_CONTEXT
+        why = Dataset()
+        why.ReasonForCancellation = reason
+        answer = self._send(lambda line: line.send_n_action(why, REQUEST_CANCEL, UPS_PUSH, uid), "a withdrawal")
+        return workitem_status(_code(answer and answer[0]))
 
     def _send(self, call: Callable[[Any], Any], what: str) -> Any:
         try:

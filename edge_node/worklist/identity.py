@@ -101,6 +101,16 @@ class WriteBackIdentity:
         return f"<WriteBackIdentity of {len(self._instances)} instances>"
 
     @classmethod
+    def of_study(cls, study_json: str) -> WriteBackIdentity:
+        """Patient, study and order alone, without any image. Raises as `from_envelopes`."""
+        with as_received():
+            study = _read(study_json)
+        study_uid = str(study.get("StudyInstanceUID") or "")
+        if not study_uid:
+            raise _incomplete("the envelope has no Study Instance UID")
+        return cls(study_uid, study, {})
+
+    @classmethod
     def from_envelopes(cls, study_json: str, instances: Mapping[str, str]) -> WriteBackIdentity:
         """Rebuild from `IdentityEnvelope.study` and {pseudonymous SOP Instance UID: `IdentityEnvelope.instance`}.
 

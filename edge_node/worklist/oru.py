@@ -20,6 +20,7 @@ from pydicom.dataset import Dataset
 from edge_node.config.destinations import Hl7
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import ADVISORY, Code, Finding, TriageOutcome, Verdict
+from edge_node.domain.reading_list import Performer
 from edge_node.worklist.hl7 import (
     ENCODING,
     TEXT_LENGTH,
@@ -229,8 +230,18 @@ def _request(order: WriteBack, patient: Dataset, requested: Dataset) -> str:
             22: moment(order.identity.local(order.made_at)),
             24: SECTIONS.get(order.identity.text("Modality"), "RAD"),
             25: STORED,
+            28: _recipient(order.performer),
         },
     )
+
+
+def _recipient(performer: Performer | None) -> str:
+    """Result Copies To (XCN): the reader's code as ID, its meaning as name, its scheme as assigning authority."""
+    if performer is None:
+        return ""
+    code = performer.code
+    parts = [escape(code.value), escape(code.meaning), "", "", "", "", "", "", escape(code.scheme)]
+    return components(*parts)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -12,10 +12,12 @@ from pydicom.valuerep import DT
 
 from edge_node.domain.errors import Quarantine, Retry
 from edge_node.domain.finding import ADVISORY
+from edge_node.domain.reading_list import Performer
 from edge_node.domain.worklist import Peer, Priority
 from edge_node.worklist.association import UPS_PULL, UPS_PUSH, Line, line_to
 from edge_node.worklist.header import ReportReference, code_item
 from edge_node.worklist.identity import WriteBackIdentity
+from edge_node.worklist.performers import performer_item
 from edge_node.worklist.statuses import Answer, Status
 
 RANK = {"HIGH": 0, "MEDIUM": 1, "LOW": 2}
@@ -57,7 +59,7 @@ class UpsOutcome(StrEnum):
 @dataclass(frozen=True, slots=True, repr=False)
 class Workitem:
     """One study to read: `uid` deterministic per study, `ready_at` aware (when the result was known), `retrieve_ae`
-    the archive the images and the `report` can be fetched from."""
+    the archive the images and the `report` can be fetched from; `performer` who should read it, if the site says so."""
 
     identity: WriteBackIdentity
     uid: str
@@ -65,6 +67,7 @@ class Workitem:
     ready_at: datetime
     retrieve_ae: str
     report: ReportReference | None
+    performer: Performer | None = None
 
     def attributes(self) -> Dataset:
         """The attribute list of the N-CREATE: all of type 1 and 2 of PS3.4 Table CC.2.5-3.
@@ -88,12 +91,14 @@ class Workitem:
         return made
 
     def urgency(self) -> Dataset:
-        """What an N-SET changes: priority, deadline and the reason for both."""
+        """What an N-SET changes: priority, deadline and the reason for both, and who should read."""
         made = Dataset()
         made.SpecificCharacterSet = "ISO_IR 192"
         made.ScheduledProcedureStepPriority = self.priority.level
         made.ExpectedCompletionDateTime = self._moment(datetime.fromtimestamp(int(self.priority.due), UTC))
         made.CommentsOnTheScheduledProcedureStep = f"{self.priority.reason}. {ADVISORY}"[:10240]
+        if self.performer is not None:
+            made.ScheduledHumanPerformersSequence = [performer_item(self.performer)]
         return made
 
     def more_urgent_than(self, there: Dataset | Mapping[str, str]) -> bool:

@@ -39,4 +39,5 @@ def workitem(order: WriteBack, archive: Peer) -> Workitem:
         ready_at=order.ready_at,
         retrieve_ae=archive.ae_title,
         report=order.structured_report if reported else None,
+        performer=order.performer,
     )

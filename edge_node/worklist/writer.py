@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from edge_node.config.destinations import Fhir, Hl7, UpsRs
 from edge_node.domain.errors import Stop
 from edge_node.domain.finding import TriageResult
+from edge_node.domain.reading_list import Performer
 from edge_node.domain.worklist import Peer, Priority
 from edge_node.worklist.header import ReportReference, report_reference
 from edge_node.worklist.identity import WriteBackIdentity
@@ -55,7 +56,8 @@ class WriteBack:
     this writer told of, and `earlier` what it told (None as well when that is no longer known). `report` is the
     structured report of this revision as the archive has it, None when that is not known; `standing` are the objects of
     earlier revisions there; `late` says that somebody had begun to read before the result; `header` gives the clean
-    header (geometry, window) of an image by its pseudonymous SOP Instance UID, None when it is not kept."""
+    header (geometry, window) of an image by its pseudonymous SOP Instance UID, None when it is not kept; `performer`
+    is who should read it."""
 
     identity: WriteBackIdentity
     result: TriageResult
@@ -72,6 +74,7 @@ class WriteBack:
     standing: tuple[Standing, ...] = ()
     late: bool = False
     header: Callable[[str], Dataset | None] = _no_header
+    performer: Performer | None = None
 
     @property
     def structured_report(self) -> ReportReference:

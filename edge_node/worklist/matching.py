@@ -1,4 +1,4 @@
-"""Attribute matching of queries (PS3.4 C.2.2.2), shared by Query/Retrieve and the UPS worklist."""
+"""Attribute matching of queries (PS3.4 C.2.2.2): for our own reading list, and for the toy PACS."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from edge_node.demo.matching import dataset_matches, in_range
 from edge_node.demo.query import answers
+from edge_node.worklist.matching import dataset_matches, in_range
 
 
 def _ds(**attributes: object) -> Dataset:
