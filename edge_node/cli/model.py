@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from edge_node.cli import model_validate
 from edge_node.cli.console import emit, print_data, say, table
 from edge_node.cli.context import Invocation
 from edge_node.cli.node import clock
@@ -16,6 +17,7 @@ from edge_node.domain.model import UNSIGNED, Stage
 from edge_node.domain.status import ExitCode
 
 app = typer.Typer(help="Model packages: add, prove, promote, retire, roll back.", no_args_is_help=True)
+model_validate.register(app)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Name = Annotated[str, typer.Argument(help="Name of the model, as in its card.")]
 Version = Annotated[str, typer.Argument(help="Its version; without one, the version that decides.")]

@@ -15,6 +15,7 @@ from edge_node.config.tls import listener_context, peer_of, server_context
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.model import RUNNING, Stage
 from edge_node.domain.study import Role
+from edge_node.service import watching
 from edge_node.service.check import Check, guarded, several
 from edge_node.service.node import escrow_of, ledger_path, models_path, spool_path
 from edge_node.service.pull_checks import pull
@@ -49,6 +50,7 @@ def examine(loaded: Loaded) -> Iterator[Check]:
     ):
         yield guarded(name, look, config)
     yield from several("models", _models, config)
+    yield from several("drift", watching.checks, config)
     yield from _recipes(config)
     yield from _peers(config)
     yield from writers(config)
