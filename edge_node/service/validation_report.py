@@ -30,7 +30,8 @@ border-top:1px solid var(--line);font-variant-numeric:tabular-nums;vertical-alig
 th{font-size:.8rem;color:var(--dim);border-top:0}
 .key{display:grid;grid-template-columns:repeat(auto-fit,minmax(10rem,1fr));gap:.7rem;margin:1rem 0}
 .key div{background:var(--soft);border-radius:8px;padding:.7rem .9rem}
-.key b{display:block;font-size:1.5rem}.plots{display:flex;flex-wrap:wrap;gap:1rem}
+.key b{display:block;font-size:1.5rem}.plots{display:grid;gap:1rem;
+grid-template-columns:repeat(auto-fit,minmax(18rem,1fr))}
 .pictures{display:grid;grid-template-columns:repeat(auto-fill,minmax(13rem,1fr));gap:.8rem}
 figure{margin:0}img{width:100%;border-radius:6px;background:#000}figcaption{font-size:.8rem;color:var(--dim)}
 .banner{border:2px solid var(--red);border-radius:8px;padding:.6rem .9rem;color:var(--red);font-weight:600;

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -102,7 +104,7 @@ def test_isotonic_corners_are_ones_that_a_card_takes_and_keep_every_order(made):
     corners = calibration.isotonic(p, truth)
     assert not calibration.corners_fault(corners)
     moved = [calibration.corrected(x, corners) for x in np.sort(p)]
-    assert all(0 < a <= b + 1e-12 < 1.1 for a, b in zip(moved, moved[1:], strict=False))
+    assert all(0 < a <= b + 1e-12 < 1.1 for a, b in pairwise(moved))
 
 
 def test_isotonic_and_temperature_mend_a_boaster():
