@@ -93,14 +93,15 @@ def show(ctx: typer.Context, name: Name, version: Version = "", json: Json = Fal
     with registry(config) as models:
         one = models.find(name, version)
         changes = [asdict(change) for change in models.changes(name)]
-    file = card_of(config, one).file
+    card = card_of(config, one)
+    file = card.file
     told = {**_row(one), "card": file.model_dump(mode="json"), "changes": changes}
 
     def human() -> None:
         points = [
-            (variant, short, point.sites.get(config.triage.site, point.threshold))
-            for variant, made in file.variants.items()
-            for short, point in made.points.items()
+            (variant, finding.short, card.point(variant, finding).threshold)
+            for variant in file.variants
+            for finding in file.findings
         ]
         table(
             ("what", "value"),

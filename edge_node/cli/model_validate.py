@@ -54,7 +54,7 @@ def validate(
     Exit code 1: --against found more difference than the card allows.
     """
     from edge_node.service.models import card_of, registry
-    from edge_node.service.validating import keep
+    from edge_node.service.validating import keep, writable
     from edge_node.service.validating import validate as do
     from edge_node.service.validation_report import render
     from edge_node.triage.validation import Site
@@ -63,6 +63,7 @@ def validate(
     config = call.load().config
     quiet = json or call.json
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    writable(out)
     with registry(config) as models:
         one = models.find(name, version)
         with Progress(*bar, console=Console(stderr=True), disable=quiet or not sys.stderr.isatty()) as progress:

@@ -145,7 +145,7 @@ def _runtime(_config: Config) -> Check:
 
 
 def _models(config: Config) -> Iterator[Check]:
-    from edge_node.service.models import packaged, prove, registry
+    from edge_node.service.models import card_of, packaged, prove, registry
     from edge_node.triage.card import load_card
 
     if not config.triage.enabled:
@@ -164,6 +164,13 @@ def _models(config: Config) -> Iterator[Check]:
         if one.stage == Stage.QUARANTINED:
             detail = f"{one.version} is in quarantine: {one.code}: {one.message}"
             yield Check(f"model {one.name}", "fail", detail, f"edge-node model rollback {one.name}")
+    wanted = set(config.triage.thresholds)
+    for key in sorted(
+        wanted and wanted - {f"{m.name}/{f.short}" for m in running for f in card_of(config, m).file.findings}
+    ):
+        yield Check(
+            "thresholds", "warn", f"triage.thresholds: no model that runs has {key}", "edge-node model show NAME"
+        )
     if known:
         if not running:
             yield Check("models", "warn", "no model runs: every study is skipped", "edge-node model list")

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -221,7 +221,7 @@ def measure(config: Config, one: Registered, *, rounds: int, items: int) -> Benc
 
 def card_of(config: Config, one: Registered) -> Card:
     """The card of a registered package, its hashes checked. Raises Stop ``triage.model-invalid``."""
-    card = load_card(kept_path(config) / one.package, config.triage.site)
+    card = replace(load_card(kept_path(config) / one.package, config.triage.site), thresholds=config.triage.thresholds)
     if card.package != one.package:
         raise card.wrong("it is not the package that was taken in (its address differs)")
     return card

@@ -8,7 +8,7 @@ from edge_node.domain.errors import Quarantine
 from edge_node.domain.model import SPEAKING, Stage
 from edge_node.store import watch
 from edge_node.store.models import Models, Registered
-from edge_node.store.watch import Record, Stream
+from edge_node.store.watch import Stream
 from edge_node.triage import parity
 from edge_node.triage.card import Card
 from edge_node.triage.card_tables import ToleranceTable
@@ -25,23 +25,22 @@ def check_parity(models: Models, one: Registered, card: Card, variant: str, to: 
     """
     if to not in SPEAKING or variant == _FULL or _FULL not in card.file.variants:
         return
-    allowed = card.file.tolerance or ToleranceTable()
-    with models.database.read() as connection:
-        made: list[Record | None] = [
-            watch.newest(connection, Stream(one.package, variant, finding.code.value), "parity")
-            for finding in card.file.findings
-        ]
-    for record in made:
-        if record is None:
-            continue
-        if breaches := record.figures["breaches"]:
-            raise _refused(one, variant, "; ".join(breaches))
-        if record.figures["short"] and card.file.tolerance is not None:
-            raise _refused(one, variant, f"too few cases: {record.figures['short']}")
-    if all(record is not None for record in made):
+    proven = True
+    for finding in card.file.findings:
+        with models.database.read() as connection:
+            made = watch.records(connection, Stream(one.package, variant, finding.code.value), "parity")
+        compared = [record for record in made if record.figures["against"] == _FULL]
+        # Too few cases neither prove anything nor wash away what was found on others.
+        telling = next((one_ for one_ in compared if one_.figures["breaches"] or not one_.figures["short"]), None)
+        if telling is not None and telling.figures["breaches"]:
+            raise _refused(one, variant, "; ".join(telling.figures["breaches"]))
+        if telling is None and card.file.tolerance is not None:
+            few = f"too few cases: {compared[0].figures['short']}" if compared else ""
+            raise _refused(one, variant, few or f"it was not compared with {_FULL} on this node")
+        proven &= telling is not None
+    if proven:
         return
-    if card.file.tolerance is not None:
-        raise _refused(one, variant, f"it was not compared with {_FULL} on this node")
+    allowed = card.file.tolerance or ToleranceTable()
     if said := parity.declared(card.file.held_out.get("parity"), allowed):
         raise _refused(one, variant, "; ".join(said))
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from edge_node.config.schema import Config
-from edge_node.domain.errors import EdgeNodeError, Quarantine
+from edge_node.domain.errors import EdgeNodeError, Quarantine, Stop
 from edge_node.domain.finding import KeyImage
 from edge_node.domain.model import Stage
 from edge_node.service.models import card_of, device_of, source_of, terms_of
@@ -98,7 +98,7 @@ def validate(
     that runs (default what runs here), `against` another one to compare with.
 
     Raises Quarantine ``validation.truth``, ``validation.no-studies``, ``validation.identified``,
-    ``validation.one-sided``, ``validation.finding``; Stop of a package that fails here.
+    ``validation.one-sided``, ``validation.finding``, ``validation.same-variant``; Stop of a package that fails here.
     """
     import hashlib
 
@@ -106,6 +106,12 @@ def validate(
     card = card_of(config, one)
     word = _finding(card.file.findings, finding)
     with _running(config, one, variant) as model:
+        if against == model.variant:
+            raise Quarantine(
+                "validation.same-variant",
+                f"{against} is the variant that is validated: compared with itself everything is equal",
+                hint="--against another variant of the card: edge-node model show NAME",
+            )
         cases, examples = _judge(config, model, word.code.value, studies, tell)
         loaded = model.identity, model.variant, model.provider
     try:
@@ -144,6 +150,17 @@ def validate(
         against=against,
         parity=compared,
     )
+
+
+def writable(out: Path) -> None:
+    """Find out before the long work whether the report can be written. Raises Stop ``validation.unwritable``."""
+    try:
+        with out.open("a", encoding="utf-8"):
+            pass
+    except OSError as error:
+        raise Stop(
+            "validation.unwritable", f"{out} cannot be written: {error.strerror}", hint="--out FILE", exit_code=77
+        ) from None
 
 
 def keep(database: Database, actor: str, made: Validation, code: str, who: str) -> None:

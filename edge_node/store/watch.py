@@ -122,10 +122,14 @@ def newest(connection: Connection, stream: Stream, *kinds: str) -> Record | None
     return None if row is None else _record(row)
 
 
-def record(connection: Connection, number: int) -> Record | None:
-    """A record by its number."""
-    row = connection.execute(select(model_record).where(model_record.c.id == number)).one_or_none()
-    return None if row is None else _record(row)
+def records(connection: Connection, stream: Stream, kind: str) -> list[Record]:
+    """Every record of a kind, the newest first."""
+    rows = connection.execute(
+        select(model_record)
+        .where(*_of(model_record, stream), model_record.c.kind == kind)
+        .order_by(model_record.c.id.desc())
+    ).all()
+    return [_record(row) for row in rows]
 
 
 def write_record(

@@ -129,10 +129,38 @@ def test_promotion_is_refused_past_the_tolerance_and_shadow_is_not(site, validat
         check_parity(models, one, strict, "fp32", Stage.LIVE)
         stream = Stream(one.package, "int8", "1386000")
         with models.database.write() as connection:
-            bad = {"breaches": ["3 positives are missed"], "short": ""}
+            nothing = {"breaches": [], "short": "", "against": "int8"}
+            watch.write_record(connection, "test", stream, "parity", "test", nothing, {})
+        with pytest.raises(Quarantine, match="too few cases"):
+            check_parity(models, one, strict, "int8", Stage.LIVE)  # a comparison with itself proves nothing
+        with models.database.write() as connection:
+            bad = {"breaches": ["3 positives are missed"], "short": "", "against": "fp32"}
+            few = {"breaches": [], "short": "4 positives", "against": "fp32"}
             watch.write_record(connection, "test", stream, "parity", "test", bad, {})
+            watch.write_record(connection, "test", stream, "parity", "test", few, {})
         with pytest.raises(Quarantine, match="3 positives are missed"):
             check_parity(models, one, card, "int8", Stage.LIVE)
+
+
+def test_a_variant_is_not_compared_with_itself_and_a_report_has_to_have_a_place(site, studies, tmp_path):
+    _, run = site
+    words = ("model", "validate", NAME, studies, "--truth", studies / "truth.csv", "--by", "me")
+    same = run(*words, "--out", tmp_path / "r.html", "--against", "int8", "--json")
+    assert isinstance(same.exception, Quarantine)
+    assert same.exception.code == "validation.same-variant"
+    nowhere = run(*words, "--out", tmp_path / "no" / "r.html")
+    assert isinstance(nowhere.exception, EdgeNodeError)
+    assert nowhere.exception.code == "validation.unwritable"
+
+
+def test_a_threshold_of_the_site_is_the_one_that_decides_and_is_shown(site):
+    config, run = site
+    key = f"{NAME}/ICH"
+    told = config.model_copy(update={"triage": config.triage.model_copy(update={"thresholds": {key: 0.3}})})
+    with service.registry(config) as models:
+        card = service.card_of(told, models.find(NAME))
+    assert card.point("int8", card.file.findings[0]).threshold == 0.3
+    assert "ICH 0.742 (int8)" in run("model", "show", NAME).stdout
 
 
 def test_objects_that_still_may_identify_are_refused_before_anything_is_judged(studies, tmp_path):
