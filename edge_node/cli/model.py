@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
+from edge_node.cli import model_validate
 from edge_node.cli.console import emit, print_data, say, table
 from edge_node.cli.context import Invocation
 from edge_node.cli.node import clock
@@ -16,6 +17,7 @@ from edge_node.domain.model import UNSIGNED, Stage
 from edge_node.domain.status import ExitCode
 
 app = typer.Typer(help="Model packages: add, prove, promote, retire, roll back.", no_args_is_help=True)
+model_validate.register(app)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 Name = Annotated[str, typer.Argument(help="Name of the model, as in its card.")]
 Version = Annotated[str, typer.Argument(help="Its version; without one, the version that decides.")]
@@ -91,14 +93,15 @@ def show(ctx: typer.Context, name: Name, version: Version = "", json: Json = Fal
     with registry(config) as models:
         one = models.find(name, version)
         changes = [asdict(change) for change in models.changes(name)]
-    file = card_of(config, one).file
+    card = card_of(config, one)
+    file = card.file
     told = {**_row(one), "card": file.model_dump(mode="json"), "changes": changes}
 
     def human() -> None:
         points = [
-            (variant, short, point.sites.get(config.triage.site, point.threshold))
-            for variant, made in file.variants.items()
-            for short, point in made.points.items()
+            (variant, finding.short, card.point(variant, finding).threshold)
+            for variant in file.variants
+            for finding in file.findings
         ]
         table(
             ("what", "value"),

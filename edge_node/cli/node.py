@@ -134,6 +134,13 @@ def _page(shot: dict[str, Any]) -> Group:
         for row in shot["waiting_for_human"]:
             dead.add_row(row["study"], row["step"], row["target"], f"{row['code']}: {row['message']}")
         parts += ["", Text("waiting for a human (edge-node study retry STUDY)", "bold red"), dead]
+    if shot["drift"]:
+        watched = _grid("model", "variant", "results", "drift", "changed")
+        for row in shot["drift"]:
+            state = Text(row["state"], "bold red" if row["state"] == "alarm" else "")
+            name = f"{row['model']} {row['version']}"
+            watched.add_row(name, row["variant"], str(row["results"]), state, ", ".join(row["changed"]))
+        parts += ["", Text("models (edge-node model drift)", "bold"), watched]
     if shot["quarantine"]:
         held = _grid("item", "study", "from", "bytes", "received", "expires", "why")
         for row in shot["quarantine"]:

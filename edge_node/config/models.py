@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,6 +32,21 @@ class Triage(Section):
         default=False, description="Admit model packages without a signature; every result says UNSIGNED PACKAGE."
     )
     site: str = Field(default="", description="Name under which model cards may have other thresholds for this site.")
+    thresholds: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default={},
+        description="Operating points of this site, instead of those of the card: NAME/FINDING to threshold. `edge-node"
+        " model validate` proposes one from the site's prevalence; every result names the threshold it was judged by.",
+    )
+    drift_window: int = Field(
+        default=100, ge=30, le=10000, description="Results of a model in one look at drift; looks share none."
+    )
+    drift_false_alarms: float = Field(
+        default=0.01,
+        gt=0,
+        le=0.2,
+        description="Probability that a look alarms though nothing changed: 0.01 with looks of 100 results is one false"
+        " alarm in 10000 results.",
+    )
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         default="auto", description="auto: CUDA if a GPU really answers, else CPU."
     )

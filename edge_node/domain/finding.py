@@ -63,7 +63,8 @@ class Finding:
     `probability` and `threshold` in 0..1; `category` is the ACR actionable category 1, 2 or 3;
     `box` is (top, left, bottom, right) in pixels of the key image, frame `key_frame` (1-based) of `key_sop_uid`
     (pseudonymous); `seconds` is decode to score; `provider` is what onnxruntime reports after the run;
-    `reason` says why CANNOT_JUDGE; `quality` lists warnings about the input.
+    `reason` says why CANNOT_JUDGE; `quality` lists warnings about the input; `seen` are facts of the input for the
+    watch over drift (words and numbers by name, nothing of a patient).
     """
 
     verdict: Verdict
@@ -80,6 +81,7 @@ class Finding:
     seconds: float
     reason: str = ""
     quality: tuple[str, ...] = ()
+    seen: tuple[tuple[str, str | float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ def result_from_json(text: str, key_image: KeyImage | None = None) -> TriageResu
                 "code": Code(**f["code"]),
                 "box": tuple(f["box"]) if f["box"] else None,
                 "quality": tuple(f["quality"]),
+                "seen": tuple((name, value) for name, value in f.get("seen", ())),
             }
         )
         for f in plain["findings"]

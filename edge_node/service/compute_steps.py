@@ -16,7 +16,7 @@ from edge_node.pipeline import Done
 from edge_node.receive.settle import settlement
 from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import Node, spool_path
-from edge_node.store import audit, retention, studies
+from edge_node.store import audit, retention, studies, watch
 from edge_node.store.tasks import Task
 from edge_node.worklist.modes import Modes
 from edge_node.worklist.priority import ORDER_MINUTES, decide
@@ -79,6 +79,7 @@ def triage_work(node: Node, models: ModelsInForce | None) -> pipeline.Work:
 
         def commit(connection: Connection) -> None:
             node.clean.put_finding(connection, task.study_key, task.revision, result)
+            watch.observe(connection, task.study_key, result)
             studies.put_reading(connection, task.study_key, task.revision, priority)
 
         return Done(f"triage.{result.outcome.lower()}", _triage_detail(result), commit)
@@ -133,6 +134,7 @@ def tidy(node: Node) -> None:
     expired = retention.expire_quarantine(node.database, node.actor)
     retention.expire_escrow(node.database, node.actor, node.config.retention.escrow_days)
     retention.forget_announcements(node.database)
+    watch.forget(node.database, time.time())
     freed = retention.sweep_segments(node.database, spool_path(node.config))
     node.database.shred_journal()
     if expired or freed:

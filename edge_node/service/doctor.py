@@ -15,6 +15,7 @@ from edge_node.config.tls import listener_context, peer_of, server_context
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.model import RUNNING, Stage
 from edge_node.domain.study import Role
+from edge_node.service import watching
 from edge_node.service.check import Check, guarded, several
 from edge_node.service.node import escrow_of, ledger_path, models_path, spool_path
 from edge_node.service.pull_checks import pull
@@ -49,6 +50,7 @@ def examine(loaded: Loaded) -> Iterator[Check]:
     ):
         yield guarded(name, look, config)
     yield from several("models", _models, config)
+    yield from several("drift", watching.checks, config)
     yield from _recipes(config)
     yield from _peers(config)
     yield from writers(config)
@@ -143,7 +145,7 @@ def _runtime(_config: Config) -> Check:
 
 
 def _models(config: Config) -> Iterator[Check]:
-    from edge_node.service.models import packaged, prove, registry
+    from edge_node.service.models import card_of, packaged, prove, registry
     from edge_node.triage.card import load_card
 
     if not config.triage.enabled:
@@ -162,6 +164,13 @@ def _models(config: Config) -> Iterator[Check]:
         if one.stage == Stage.QUARANTINED:
             detail = f"{one.version} is in quarantine: {one.code}: {one.message}"
             yield Check(f"model {one.name}", "fail", detail, f"edge-node model rollback {one.name}")
+    wanted = set(config.triage.thresholds)
+    for key in sorted(
+        wanted and wanted - {f"{m.name}/{f.short}" for m in running for f in card_of(config, m).file.findings}
+    ):
+        yield Check(
+            "thresholds", "warn", f"triage.thresholds: no model that runs has {key}", "edge-node model show NAME"
+        )
     if known:
         if not running:
             yield Check("models", "warn", "no model runs: every study is skipped", "edge-node model list")

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from edge_node.domain.errors import EdgeNodeError, Stop
 from edge_node.domain.model import RUNNING, Stage
 from edge_node.service.node import existing_ledger, models_path
 from edge_node.service.process import harden
+from edge_node.service.speaking import check_parity
 from edge_node.store.models import Change, Models, Registered
 from edge_node.triage.archive import unpack
 from edge_node.triage.card import CARD, Card, load_card
@@ -41,7 +42,8 @@ def device_of(config: Config) -> Device:
 
 def terms_of(config: Config) -> Terms:
     """Which packages the site admits, and whose thresholds."""
-    return Terms(tuple(config.triage.trusted_keys), config.triage.unsigned_models, config.triage.site)
+    options = config.triage
+    return Terms(tuple(options.trusted_keys), options.unsigned_models, options.site, options.thresholds)
 
 
 def source_of(config: Config, one: Registered) -> Source:
@@ -163,9 +165,11 @@ def prove(config: Config, one: Registered) -> tuple[Started, str]:
 def promote(config: Config, models: Models, name: str, version: str, to: Stage, *, who: str, why: str) -> Registered:
     """Prove the package on this machine, then let it speak as far as `to`, in one transaction.
 
-    Raises Stop of a package that fails here; Quarantine as `Models.promote`.
+    Raises Stop of a package that fails here; Quarantine ``model.parity`` and as `Models.promote`.
     """
-    prove(config, models.find(name, version))
+    one = models.find(name, version)
+    started, _ = prove(config, one)
+    check_parity(models, one, card_of(config, one), started.variant, to)
     return models.promote(name, version, to, who=who, why=why)
 
 
@@ -217,7 +221,7 @@ def measure(config: Config, one: Registered, *, rounds: int, items: int) -> Benc
 
 def card_of(config: Config, one: Registered) -> Card:
     """The card of a registered package, its hashes checked. Raises Stop ``triage.model-invalid``."""
-    card = load_card(kept_path(config) / one.package, config.triage.site)
+    card = replace(load_card(kept_path(config) / one.package, config.triage.site), thresholds=config.triage.thresholds)
     if card.package != one.package:
         raise card.wrong("it is not the package that was taken in (its address differs)")
     return card

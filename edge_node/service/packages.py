@@ -96,7 +96,7 @@ def examine(package: Path, config: Config) -> dict[str, Any]:
         inside.mkdir()
         unpack(package, inside)
         terms = terms_of(config)
-        card, trust = admitted(Source(inside), type(terms)(terms.trusted, True, terms.site))
+        card, trust = admitted(Source(inside), type(terms)(terms.trusted, True, terms.site, terms.thresholds))
         told: dict[str, Any] = {
             "name": card.file.name,
             "version": card.file.version,

@@ -25,7 +25,9 @@ from edge_node.domain.errors import EdgeNodeError, Stop
 from edge_node.domain.reading_list import ReadState
 from edge_node.domain.status import ExitCode
 from edge_node.service import notify
+from edge_node.service.drift_section import drift_section
 from edge_node.service.node import ledger_path
+from edge_node.service.plots import STYLE as PLOTS
 from edge_node.service.snapshot import reading_list, snapshot
 from edge_node.store.database import Database
 
@@ -71,6 +73,23 @@ class LedgerCollector(Collector):
             "Associations and instances refused or aborted since the receiver started, by calling AE title and reason",
             ("calling_ae", "reason"),
             [((r["from"], r["reason"]), r["count"]) for r in shot.refused],
+        )
+        labels = ("model", "version", "variant", "finding")
+        watched = [((d["model"], d["version"], d["variant"], d["finding"]), d) for d in shot.drift]
+        yield _family(
+            "edge_node_model_drift_alarm",
+            "1 when the last look at the results of a model found a change (edge-node model drift)",
+            labels,
+            [(key, int(d["state"] == "alarm")) for key, d in watched],
+        )
+        yield _family(
+            "edge_node_model_results", "Results of a model", labels, [(key, d["results"]) for key, d in watched]
+        )
+        yield _family(
+            "edge_node_model_flag_rate",
+            "Share that a model flagged in the last look at its results",
+            labels,
+            [(key, t["value"]) for key, d in watched for t in d["tests"] if t["what"] == "flag rate"],
         )
         yield _family("edge_node_instances", "Instances in the ledger", (), [((), shot.instances)])
         yield _family("edge_node_disk_free_bytes", "Free bytes on the data disk", (), [((), shot.disk_free)])
@@ -158,9 +177,9 @@ def serve(config: Config) -> int:
 FINISHED = [str(one) for one in ReadState if one.final]
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b2733;--dim:#5b6b7a;--paper:#f7f9fb;
---card:#fff;--line:#dde4ea;--red:#b3261e;--ok:#1b7f4b}
+--card:#fff;--line:#dde4ea;--red:#b3261e;--ok:#1b7f4b;--mark:#1f5fa8}
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--dim:#93a4b5;--paper:#10161c;--card:#182129;--line:#2a3641;
---red:#ff8a80;--ok:#6fd29b}}
+--red:#ff8a80;--ok:#6fd29b;--mark:#7fb2ee}}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);
 margin:2rem auto;max-width:70rem;padding:0 1rem}
 h1{font-size:1.4rem;margin:0}h2{font-size:1rem;margin:2rem 0 .5rem}p{color:var(--dim)}
@@ -187,6 +206,7 @@ def _render(config: Config) -> str:
                 for i, r in enumerate(order, 1)
             ],
         ),
+        drift_section(shot.drift),
         _table("Studies", ("state", "studies"), list(shot.studies.items())),
         _table(
             "Unfinished work",
@@ -212,10 +232,13 @@ def _render(config: Config) -> str:
             [(r["from"], r["reason"], r["count"], _clock(r["last_at"])) for r in shot.refused[:50]],
         ),
     ]
-    word = '<span class="ok">all well</span>' if shot.healthy else '<span class="bad">needs a look</span>'
+    drifts = any(row["state"] == "alarm" for row in shot.drift)
+    word = (
+        '<span class="ok">all well</span>' if shot.healthy and not drifts else '<span class="bad">needs a look</span>'
+    )
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f'<meta http-equiv="refresh" content="5"><title>{html.escape(shot.node)}</title><style>{_STYLE}</style>'
+        f'<meta http-equiv="refresh" content="5"><title>{html.escape(shot.node)}</title><style>{_STYLE}{PLOTS}</style>'
         f"<h1>{html.escape(shot.node)}: {word}</h1><p>{time.strftime('%Y-%m-%d %H:%M:%S')} · "
         f"{shot.instances} instances · {shot.disk_free / 1e9:.1f} GB free</p>{''.join(sections)}</html>"
     )

@@ -32,6 +32,7 @@ log = structlog.get_logger()
 SETTLE_S = 0.5
 TIDY_S = 60.0
 MODELS_S = 2.0
+WATCH_S = 60.0
 CONSENT_S = 30.0
 DRAIN_S = 20.0
 QUALITY = "quality"
@@ -226,6 +227,7 @@ def _write_back(config: Config) -> None:
 
 
 def _compute(config: Config) -> int:
+    from edge_node.service import watching
     from edge_node.service.compute_steps import purge_work, settle_due, tidy, triage_work
     from edge_node.service.models_in_force import ModelsInForce
 
@@ -245,6 +247,7 @@ def _compute(config: Config) -> int:
             life.tell(models=in_force.labels())
 
         jobs.append(Job("models", MODELS_S, look))
+        jobs.append(Job("watch", WATCH_S, lambda: watching.look(node)))
     for number in range(config.triage.studies_at_once):
         judging = bench(node, "triage", triage_work(node, models), max_age_s=TRIAGE_MAX_AGE_S)
         life.thread(f"triage {number + 1}", judging.run)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, func, select
 from edge_node.config.schema import Config
 from edge_node.domain.study import StudyState, TaskState
 from edge_node.service.node import ledger_path, spool_path
+from edge_node.service.watching import watched_in
 from edge_node.store import announcements, audit, own_list, studies, tasks
 from edge_node.store.database import Database
 from edge_node.store.spool import free_bytes
@@ -41,6 +42,7 @@ class Snapshot:
     disk_free: int
     disk_reserve: int
     paused: list[str]
+    drift: list[dict[str, Any]]
 
     @property
     def healthy(self) -> bool:
@@ -100,6 +102,7 @@ def _read(connection: Connection, config: Config) -> Snapshot:
         disk_free=free_bytes(spool_path(config)),
         disk_reserve=config.storage.reserve_mb * 1_000_000,
         paused=tasks.paused(connection),
+        drift=watched_in(connection, config),
     )
 
 

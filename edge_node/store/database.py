@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from edge_node.domain.errors import Retry, Stop
-from edge_node.store import tables
+from edge_node.store import tables, watch_tables
 
 BUSY_TIMEOUT_S = 30.0
 
@@ -86,6 +86,12 @@ def _add_own_list(connection: Connection) -> None:
     tables.list_subscriber.create(connection, checkfirst=True)
 
 
+def _add_watch(connection: Connection) -> None:
+    """Version 10: what each result of a model was like, what validations measured, and looks at drift."""
+    for table in (watch_tables.observation, watch_tables.model_record, watch_tables.drift_look):
+        table.create(connection, checkfirst=True)
+
+
 # One entry per schema version, in order; an entry is never edited once released.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _create_first_schema,
@@ -97,6 +103,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_models,
     _add_proof,
     _add_own_list,
+    _add_watch,
 )
 
 

@@ -64,11 +64,11 @@ class Models:
     """The registry; `actor` is what the audit calls the process that writes."""
 
     def __init__(self, database: Database, actor: str) -> None:
-        self._database, self._actor = database, actor
+        self.database, self.actor = database, actor
 
     def all(self, name: str = "") -> list[Registered]:
         """Every package, by name and age."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return _all(connection, name)
 
     def find(self, name: str, version: str = "") -> Registered:
@@ -81,12 +81,12 @@ class Models:
 
     def generation(self) -> int:
         """Grows with every change."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             return int(connection.execute(select(func.max(model_change.c.id))).scalar() or 0)
 
     def changes(self, name: str = "") -> list[Change]:
         """What was changed, the newest first; stages by version."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             versions = {one.package: one.version for one in _all(connection)}
             rows = connection.execute(
                 select(model_change)
@@ -110,7 +110,7 @@ class Models:
 
     def add(self, package: str, name: str, version: str, *, trust: str, size: int, who: str, why: str) -> bool:
         """Keep a package, not running; False when it is there already. Raises Quarantine ``model.version-taken``."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             known = {one.version: one for one in _all(connection, name)}
             if version in known:
                 if known[version].package == package:
@@ -144,7 +144,7 @@ class Models:
         Up goes one step at a time, the first being shadow; `at_once` is for a site whose configuration says otherwise.
         Raises Quarantine ``model.unknown``, ``model.step``.
         """
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             one = self._one(connection, name, version)
             here = _LADDER.index(one.stage) if one.stage in _LADDER else -1
             if _LADDER.index(to) > here + 1 and not at_once:
@@ -166,7 +166,7 @@ class Models:
 
     def retire(self, name: str, version: str, *, who: str, why: str) -> Registered:
         """Take a version out of service. Raises Quarantine ``model.unknown``."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             one = self._one(connection, name, version)
             before = _stages(connection, name)
             self._record(connection, "retire", name, before, {**before, one.package: Stage.RETIRED}, who, why)
@@ -176,14 +176,14 @@ class Models:
         """The change that a rollback would take back, and the stages (by package) it would bring back.
 
         Raises Quarantine ``model.unknown``, ``model.nothing-to-roll-back``."""
-        with self._database.read() as connection:
+        with self.database.read() as connection:
             number, after = self._undo(connection, name)
         return next(one for one in self.changes(name) if one.id == number), after
 
     def rollback(self, name: str, expected: int, *, who: str, why: str) -> None:
         """Take back change `expected`, the last promotion or retirement. Raises as `before_last`, and ``model.changed``
         when somebody changed the model meanwhile."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             number, after = self._undo(connection, name)
             if number != expected:
                 raise Quarantine(
@@ -195,13 +195,13 @@ class Models:
 
     def quarantine(self, package: str, code: str, message: str) -> bool:
         """Take a package that failed out of service until a human decides; False when it does not run any more."""
-        with self._database.write() as connection:
+        with self.database.write() as connection:
             one = next((one for one in _all(connection) if one.package == package), None)
             if one is None or one.stage not in _LADDER:
                 return False
             before = _stages(connection, one.name)
             after = {**before, package: Stage.QUARANTINED}
-            self._record(connection, "quarantine", one.name, before, after, self._actor, f"{code}: {message}"[:2000])
+            self._record(connection, "quarantine", one.name, before, after, self.actor, f"{code}: {message}"[:2000])
             connection.execute(
                 update(model_package).where(model_package.c.package == package).values(code=code, message=message)
             )
@@ -272,7 +272,7 @@ class Models:
         versions = {one.package: one.version for one in _all(connection, name)}
         audit.append(
             connection,
-            self._actor,
+            self.actor,
             f"model.{kind}",
             "",
             {

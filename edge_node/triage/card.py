@@ -45,6 +45,7 @@ class Card:
     package: str = ""
     lines: Mapping[tuple[str, ...], int] = field(default_factory=dict, repr=False)
     site: str = ""
+    thresholds: Mapping[str, float] = field(default_factory=dict)  # of the site's configuration, by NAME/FINDING
 
     @property
     def spec(self) -> GridSpec:
@@ -74,7 +75,9 @@ class Card:
     def point(self, variant: Variant, finding: FindingTable) -> PointTable:
         """The operating point in force at this site."""
         table = self.file.variants[variant].points[finding.short]
-        return table.model_copy(update={"threshold": table.sites.get(self.site, table.threshold)})
+        of_the_card = table.sites.get(self.site, table.threshold)
+        threshold = self.thresholds.get(f"{self.file.name}/{finding.short}", of_the_card)
+        return table.model_copy(update={"threshold": threshold})
 
     def runnable(self) -> str:
         """Why this node cannot run what the card says, "" if it can."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edge_node.triage import rule
+from edge_node.triage.calibration import corners_fault
 
 Variant = Literal["int8", "fp32", "fp16", "int8-trt"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -174,13 +175,22 @@ class OutputTable(_Table):
 
 
 class PointTable(_Table):
-    """The operating point of one finding: Platt calibration of its score (on the logit scale), then the threshold;
-    `sites` has other thresholds by the site's name (`triage.site`)."""
+    """The operating point of one finding: Platt calibration of its score (on the logit scale; a temperature T is slope
+    1/T), then isotonic corners (said, true) if there are any, then the threshold; `sites` has other thresholds by the
+    site's name (`triage.site`)."""
 
     threshold: Share
     slope: Annotated[float, Field(gt=0)] = 1.0
     offset: float = 0.0
+    isotonic: Annotated[list[tuple[float, float]], Field(max_length=256)] = []
     sites: dict[str, Share] = {}
+
+    @field_validator("isotonic")
+    @classmethod
+    def _rises(cls, value: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        if why := corners_fault(value):
+            raise ValueError(why)
+        return value
 
 
 class VariantTable(_Table):
@@ -191,6 +201,19 @@ class VariantTable(_Table):
     opset: Annotated[int, Field(ge=7, le=40)]
     golden_tolerance: Annotated[float, Field(gt=0)]
     points: Annotated[dict[str, PointTable], Field(min_length=1)]
+
+
+class ToleranceTable(_Table):
+    """How far a variant may differ from fp32 (or what the maker compares with) and still speak: share of decisions,
+    new misses, probability, AUROC, sensitivity of a group with 20 positives; and how many cases prove it."""
+
+    flips: Share = 0.03
+    new_misses: Annotated[int, Field(ge=0)] = 0
+    probability: Share = 0.15
+    auroc: Share = 0.01
+    sensitivity: Share = 0.05
+    positives: Annotated[int, Field(ge=1)] = 50
+    others: Annotated[int, Field(ge=1)] = 50
 
 
 class PinnedTable(_Table):
@@ -222,6 +245,7 @@ class CardFile(_Table):
     inputs: Annotated[list[InputTable], Field(min_length=1, max_length=8)]
     outputs: Annotated[list[OutputTable], Field(min_length=1, max_length=8)]
     picture: PictureTable = PictureTable()
+    tolerance: ToleranceTable | None = None  # with one, a variant that was not compared speaks in shadow only
     variants: Annotated[dict[Variant, VariantTable], Field(min_length=1)]
     golden: PinnedTable
     documents: list[PinnedTable] = []

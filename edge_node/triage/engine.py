@@ -61,9 +61,11 @@ class Engine:
         self.worst = self.prove()
 
     def _open(self, providers: tuple[str, ...], device: Device, runtime: Runtime) -> tuple[Variant, Session]:
-        variant = next((v for v in _WISHES[providers[0]] if v in self.card.file.variants), None)
+        wishes = [v for v in _WISHES[providers[0]] if device.variant in ("", v)]
+        variant = next((v for v in wishes if v in self.card.file.variants), None)
         if variant is None:
-            raise self.card.wrong(f"there is no variant for {providers[0]}", ("variants",))
+            what = f" {device.variant}" if device.variant else ""
+            raise self.card.wrong(f"there is no variant{what} for {providers[0]}", ("variants",))
         data = self.card.model_bytes(variant)
         try:
             return variant, runtime.open(data, providers, device)

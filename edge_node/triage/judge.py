@@ -18,6 +18,7 @@ from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import Finding, KeyImage, Mask, TriageOutcome, TriageResult, Verdict
 from edge_node.domain.study import CleanStudy
 from edge_node.triage import picture, score
+from edge_node.triage.calibration import corrected
 from edge_node.triage.card_tables import FindingTable
 from edge_node.triage.decode import stored_values
 from edge_node.triage.model import LoadedModel, ModelFault, speaking_first
@@ -35,6 +36,7 @@ from edge_node.triage.prepare import (
 )
 from edge_node.triage.quality import check_head
 from edge_node.triage.runner import Arrays, OutOfTime
+from edge_node.triage.seen import seen_of
 from edge_node.triage.select import Series, SliceHeader, candidates, read_headers
 from edge_node.triage.volume import Resampled, class_maps, resample, volume_score
 
@@ -156,13 +158,15 @@ class Triage:
             )
         quality.extend(stack.warnings)
         volume = stack.plane.canonical(stored)
+        seen = seen_of(series.slices[0].item.read, volume)
         if (patches := model.card.slabs_input.patches) is not None:
             whole = resample(stack, volume, patches, len(model.card.file.findings) + 1)
             maps = class_maps(model, whole, deadline, urgency)
-            return [
+            told = [
                 _of_volume(model, finding, maps[finding.short], series, stack, stored, whole, tuple(quality), started)
                 for finding in model.card.file.findings
             ]
+            return [(replace(finding, seen=seen), image) for finding, image in told]
         made = assemble(stack, volume, model.card.spec)
         slabs = model.card.slabs_input.slabs
         head = None
@@ -175,7 +179,8 @@ class Triage:
         mask = np.ones(logits.shape, np.bool_) if head is None else score.cell_mask(head.cavity, logits.shape[-1])
         if not (mask.sum((1, 2)) >= score.MIN_CELLS).any():
             raise CannotJudge("quality.not-a-head", "no slice shows enough of a cranial cavity")
-        return [_finding(model, series, stack, stored, made, logits, mask, tuple(quality), started)]
+        finding, image = _finding(model, series, stack, stored, made, logits, mask, tuple(quality), started)
+        return [(replace(finding, seen=seen), image)]
 
     def _decode(self, stack: Stack, placed: dict[str, SliceHeader], deadline: float) -> tuple[Shorts, tuple[bool, ...]]:
         """Stored slices in HU, int16 (slices, rows, columns) in stack order, and which of them could be decoded."""
@@ -213,7 +218,7 @@ def _finding(
     """Score, place and picture of a judged series."""
     point = model.card.point(model.variant, model.card.first)
     scores = score.slab_scores(logits, mask)
-    p = score.probability(score.study_logit(scores), point.slope, point.offset)
+    p = corrected(score.probability(score.study_logit(scores), point.slope, point.offset), point.isotonic)
     flagged = p >= point.threshold
     slab = int(scores.argmax())
     index = made.members[slab][len(made.members[slab]) // 2]
@@ -239,7 +244,7 @@ def _of_volume(
     """Score, place and picture of one finding of a volume."""
     point = model.card.point(model.variant, finding)
     raw = min(max(volume_score(map_, model.card.output(finding.output).top_voxels), 1e-6), 1 - 1e-6)
-    p = score.probability(float(np.log(raw / (1 - raw))), point.slope, point.offset)
+    p = corrected(score.probability(float(np.log(raw / (1 - raw))), point.slope, point.offset), point.isotonic)
     flagged = p >= point.threshold
     layer = int(map_.max((1, 2)).argmax())
     logits = np.log(np.clip(map_[layer], 1e-6, 1 - 1e-6) / (1 - np.clip(map_[layer], 1e-6, 1 - 1e-6)))

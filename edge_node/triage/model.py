@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, cast
 
@@ -45,11 +45,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the site allows: keys it trusts (ed25519, base64), whether unsigned packages may run, whose thresholds."""
+    """What the site allows: keys it trusts (ed25519, base64), whether unsigned packages may run, whose thresholds of
+    the card, and its own by NAME/FINDING."""
 
     trusted: tuple[str, ...] = ()
     unsigned: bool = False
     site: str = ""
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
 def make_engine(folder: Path, device: Device, prepare: Callable[[], None] | None) -> Engine:
@@ -64,7 +66,7 @@ def admitted(source: Source, terms: Terms) -> tuple[Card, str]:
 
     Raises `Stop` ``triage.model-invalid``, ``triage.model-signature``, ``triage.model-unsigned``.
     """
-    card = load_card(source.folder, terms.site)
+    card = replace(load_card(source.folder, terms.site), thresholds=terms.thresholds)
     if source.address and card.package != source.address:
         raise card.wrong("it is not the package that was taken in (its address differs)")
     trust = card.trust(terms.trusted)

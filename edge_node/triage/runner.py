@@ -52,12 +52,14 @@ class DeviceLost(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What the site asks for. `threads` 0 lets onnxruntime choose; `memory_mb` 0 is without limit."""
+    """What the site asks for. `threads` 0 lets onnxruntime choose; `memory_mb` 0 is without limit; `variant` names the
+    file of the card that must run, "" lets the device choose."""
 
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
     require_gpu: bool = False
     threads: int = 0
     memory_mb: int = 0
+    variant: str = ""
 
 
 def check_onnxruntime_owner() -> None:

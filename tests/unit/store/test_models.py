@@ -114,7 +114,7 @@ def test_there_is_not_always_something_to_take_back(models):
 
 def test_every_change_stands_in_the_audit_with_who_and_why(models):
     climb(models, "1.0.0", Stage.SHADOW)
-    with models._database.read() as connection:
+    with models.database.read() as connection:
         entry = [e for e in audit.entries(connection) if e.action == "model.promote"][-1]
     assert entry.detail["who"] == "Dr. R. Adams"
     assert entry.detail["why"] == "committee"
@@ -152,10 +152,10 @@ def test_whatever_is_done_one_version_at_most_is_live_and_the_audit_tells_the_sa
         now = stages(models)
         for stage in SPEAKING:
             assert list(now.values()).count(stage) <= 1
-    with models._database.read() as connection:
+    with models.database.read() as connection:
         for entry in audit.entries(connection):
             for version, change in entry.detail["changed"].items():
                 told[version] = change["to"]
         assert audit.verify(connection).intact
     assert told == stages(models)
-    models._database.close()
+    models.database.close()

@@ -1,0 +1,73 @@
+"""What the input of a result was like, in a few numbers and two words: for the watch over drift. No patient in it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+from pydicom import Dataset, dcmread
+
+from edge_node.triage.prepare import Shorts
+
+Facts = tuple[tuple[str, str | float], ...]
+
+WORDS: Final = ("scanner", "protocol")
+_MOST_SLICES: Final = 16
+_TAGS: Final = ["Manufacturer", "ManufacturerModelName", "ProtocolName", "ConvolutionKernel", "SliceThickness"]
+_SOFT: Final = (-150, 250)  # HU
+
+
+def seen_of(read: Callable[[], bytes], volume: Shorts) -> Facts:
+    """Facts of one series: `read` gives a clean object of it, `volume` is HU, int16 (slices, rows, columns).
+
+    Words: scanner (maker and model), protocol (a hash: it is free text, which has no place in the ledger).
+    Numbers: see `numbers_of`, and the slice thickness in mm.
+    """
+    try:
+        ds = dcmread(BytesIO(read()), stop_before_pixels=True, specific_tags=list(_TAGS))
+        thickness = ds.get("SliceThickness")
+        extra = (("slice mm", float(thickness)),) if thickness not in (None, "") else ()
+        words = (("scanner", scanner_of(ds)), ("protocol", protocol_of(ds)))
+    except Exception:  # the watch must never cost a result; pydicom's texts may print values
+        words, extra = (("scanner", ""), ("protocol", "")), ()
+    return (*words, *numbers_of(volume), *extra)
+
+
+def scanner_of(ds: Dataset) -> str:
+    """Maker and model as far as the de-identification left them: letters, digits and dots."""
+    text = " ".join(str(ds.get(name) or "") for name in ("Manufacturer", "ManufacturerModelName"))
+    return " ".join(re.sub(r"[^A-Za-z0-9.+-]+", " ", text).split())[:48]
+
+
+def protocol_of(ds: Dataset) -> str:
+    """Protocol and kernel as a short hash, "" if the object says neither."""
+    text = "\n".join(str(ds.get(name) or "").strip().upper() for name in ("ProtocolName", "ConvolutionKernel"))
+    return f"p-{hashlib.sha256(text.encode()).hexdigest()[:8]}" if text.strip() else ""
+
+
+def numbers_of(volume: Shorts) -> Facts:
+    """Of soft tissue (-150 to 250 HU): mean, spread and noise; shares of air and of what is denser; the slices."""
+    step = -(-len(volume) // _MOST_SLICES)
+    part = volume[::step]
+    low, high = _SOFT
+    soft = (part > low) & (part < high)
+    values = part[soft].astype(np.float32)
+    told: list[tuple[str, str | float]] = [
+        ("air share", round(float((part < -700).mean()), 4)),
+        ("dense share", round(float((part >= high).mean()), 4)),
+        ("slices", float(len(volume))),
+    ]
+    if len(values) >= 100:
+        both = soft[..., 1:] & soft[..., :-1]
+        steps = np.abs(np.diff(part.astype(np.int32), axis=-1))[both]
+        told += [
+            ("soft HU", round(float(values.mean()), 2)),
+            ("soft spread HU", round(float(values.std()), 2)),
+            # The mean step between neighbours of white noise is 1.128 of its deviation; edges are cut off.
+            ("noise HU", round(float(np.mean(np.minimum(steps, 60))) / 1.128, 2) if len(steps) else 0.0),
+        ]
+    return tuple(told)
