@@ -206,6 +206,14 @@ class PictureTable(_Table):
     mask: str = ""
 
 
+class QualityTable(_Table):
+    """Input quality as this model needs it, in place of the defaults: `limits` beyond which a measure is told,
+    `refused` beyond which nothing is judged. Names are those of the measures."""
+
+    limits: dict[Word, float] = {}
+    refused: dict[Word, float] = {}
+
+
 class CardFile(_Table):
     """The whole of card.toml."""
 
@@ -222,6 +230,7 @@ class CardFile(_Table):
     inputs: Annotated[list[InputTable], Field(min_length=1, max_length=8)]
     outputs: Annotated[list[OutputTable], Field(min_length=1, max_length=8)]
     picture: PictureTable = PictureTable()
+    quality: QualityTable = QualityTable()
     variants: Annotated[dict[Variant, VariantTable], Field(min_length=1)]
     golden: PinnedTable
     documents: list[PinnedTable] = []
