@@ -32,7 +32,7 @@ def test_a_malformed_study_is_judged_right_or_not_at_all_and_says_why(triage, ha
     assert result_from_json(result_to_json(result), result.key_image) == result
     if hazard.answer != FLAGGED:
         assert result.key_image is None
-        places = [decide(arrival=0.0, order="STAT", patient_class="", finding=one) for one in (result.deciding, None)]
+        places = [decide(arrival=0.0, order="STAT", patient_class="", finding=one) for one in (finding, None)]
         assert replace(places[0], reason="") == replace(places[1], reason="")
     else:
         assert result.outcome is TriageOutcome.FINDING
