@@ -31,6 +31,7 @@ _DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
     "1.2.840.10008.1.2.4.202": imagecodecs.jpeg2k_decode,
     "1.2.840.10008.1.2.4.203": imagecodecs.jpeg2k_decode,
 }
+NATIVE: Final = frozenset({"1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"})  # PS3.5 8.2: not encoded
 
 
 def stored_values(ds: Dataset) -> NDArray[np.generic]:

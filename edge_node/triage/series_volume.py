@@ -17,7 +17,7 @@ from pydicom import Dataset, dcmread
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.quality import Score
 from edge_node.domain.study import CleanObject
-from edge_node.triage.decode import Frames
+from edge_node.triage.decode import NATIVE, Frames
 from edge_node.triage.headers import SliceHeader
 from edge_node.triage.prepare import CannotJudge, Shorts, Stack, order, to_hu
 from edge_node.triage.runner import OutOfTime
@@ -51,7 +51,7 @@ class Volumes:
     """The volumes of one study. Not thread-safe: one study, one thread."""
 
     def __init__(self, workers: int, most_bytes: int = MOST_BYTES) -> None:
-        """`workers` threads decode: every codec in use gives up the interpreter lock."""
+        """`workers` threads decode what is encoded: the codecs of imagecodecs give up the interpreter lock."""
         self._workers = workers
         self._most = most_bytes
         self._held: OrderedDict[tuple[_Key, ...], SeriesVolume | CannotJudge] = OrderedDict()
@@ -156,7 +156,9 @@ class Volumes:
             fill(frames, index)
 
         singles, several = _by_object(stack)
-        with ThreadPoolExecutor(self._workers, "decode") as pool:
+        # Pixels that are not encoded cost Python more than a codec: more threads would only wait for each other.
+        encoded = any(h.item.transfer_syntax not in NATIVE for h in placed.values())
+        with ThreadPoolExecutor(self._workers if encoded else 1, "decode") as pool:
             _all(pool.map(whole, singles))
             for indices in several:  # one multi-frame object in memory at a time
                 one = stack.slices[indices[0]]
