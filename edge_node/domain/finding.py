@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from edge_node.domain.model import Stage
+from edge_node.domain.quality import InputQuality, quality_from_plain
 
 ADVISORY = "ADVISORY ONLY - NOT FOR DIAGNOSTIC USE. A radiologist must read this study."
 
@@ -114,6 +115,7 @@ class TriageResult:
     findings: tuple[Finding, ...] = ()
     key_image: KeyImage | None = None
     unavailable: tuple[str, ...] = ()  # models that should have judged and could not, each with its reason
+    inputs: tuple[InputQuality, ...] = ()  # input quality of the series that were looked at
 
     @property
     def top(self) -> Finding | None:
@@ -133,6 +135,7 @@ def result_to_json(result: TriageResult) -> str:
         "reason": result.reason,
         "findings": [asdict(f) for f in result.findings],
         "unavailable": list(result.unavailable),
+        "inputs": [asdict(one) for one in result.inputs],
     }
     return json.dumps(plain, sort_keys=True)
 
@@ -155,4 +158,5 @@ def result_from_json(text: str, key_image: KeyImage | None = None) -> TriageResu
         for f in plain["findings"]
     )
     unavailable = tuple(plain.get("unavailable", ()))
-    return TriageResult(TriageOutcome(plain["outcome"]), plain["reason"], findings, key_image, unavailable)
+    inputs = tuple(quality_from_plain(one) for one in plain.get("inputs", ()))
+    return TriageResult(TriageOutcome(plain["outcome"]), plain["reason"], findings, key_image, unavailable, inputs)

@@ -227,6 +227,8 @@ def _write_back(config: Config) -> None:
 
 
 def _compute(config: Config) -> int:
+    # Before numpy comes in: its matrices here are small, threads of its own only wait for each other and for codecs.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_node.service import watching
     from edge_node.service.compute_steps import purge_work, settle_due, tidy, triage_work
     from edge_node.service.models_in_force import ModelsInForce

@@ -229,6 +229,14 @@ class PictureTable(_Table):
     mask: str = ""
 
 
+class QualityTable(_Table):
+    """Input quality as this model needs it, in place of the defaults: `limits` beyond which a measure is told,
+    `refused` beyond which nothing is judged. Names are those of the measures."""
+
+    limits: dict[Word, float] = {}
+    refused: dict[Word, float] = {}
+
+
 class CardFile(_Table):
     """The whole of card.toml."""
 
@@ -246,6 +254,7 @@ class CardFile(_Table):
     outputs: Annotated[list[OutputTable], Field(min_length=1, max_length=8)]
     picture: PictureTable = PictureTable()
     tolerance: ToleranceTable | None = None  # with one, a variant that was not compared speaks in shadow only
+    quality: QualityTable = QualityTable()
     variants: Annotated[dict[Variant, VariantTable], Field(min_length=1)]
     golden: PinnedTable
     documents: list[PinnedTable] = []

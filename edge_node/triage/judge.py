@@ -5,42 +5,53 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from io import BytesIO
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
 
-from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import Finding, KeyImage, Mask, TriageOutcome, TriageResult, Verdict
+from edge_node.domain.quality import InputQuality, Score
 from edge_node.domain.study import CleanStudy
 from edge_node.triage import picture, score
 from edge_node.triage.calibration import corrected
 from edge_node.triage.card_tables import FindingTable
-from edge_node.triage.decode import stored_values
+from edge_node.triage.header_quality import header_quality
+from edge_node.triage.headers import SliceHeader, read_headers
+from edge_node.triage.measures import head_scores, refuse, volume_scores
+from edge_node.triage.measures import score as measure
 from edge_node.triage.model import LoadedModel, ModelFault, speaking_first
 from edge_node.triage.places import Grid, stored_box, stored_heat
-from edge_node.triage.prepare import (
-    CannotJudge,
-    Floats,
-    Prepared,
-    Shorts,
-    Stack,
-    assemble,
-    order,
-    slab_thickness,
-    to_hu,
-)
+from edge_node.triage.prepare import CannotJudge, Floats, Prepared, assemble, slab_thickness
 from edge_node.triage.quality import check_head
 from edge_node.triage.runner import Arrays, OutOfTime
 from edge_node.triage.seen import seen_of
-from edge_node.triage.select import Series, SliceHeader, candidates, read_headers
+from edge_node.triage.select import Series, candidates, unfit_words
+from edge_node.triage.series_volume import SeriesVolume, Volumes
 from edge_node.triage.volume import Resampled, class_maps, resample, volume_score
 
-MAX_LOST: Final = 0.2  # so many slices of a series may be undecodable; more and it cannot be judged
+# The pixels are not what the header says they are.
+_OTHER_BODY_PART: Final = frozenset({"quality.not-a-head", "quality.no-skull"})
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """One study while it is judged."""
+
+    headers: list[SliceHeader]
+    volumes: Volumes
+    notes: tuple[str, ...]
+    deadline: float
+    urgency: float
+    inputs: dict[str, InputQuality] = field(default_factory=dict)
+
+    def measured(self, uid: str, scores: tuple[Score, ...]) -> None:
+        """Scores of a series seen in pixels; what was measured of it before stays unless it is measured anew."""
+        known = self.inputs.get(uid)
+        kept = {s.name: s for s in known.scores} if known is not None else {}
+        merged = tuple((kept | {s.name: s for s in scores}).values())
+        self.inputs[uid] = InputQuality(uid, known.modality if known is not None else "CT", pixels=True, scores=merged)
 
 
 class Triage:
@@ -72,12 +83,17 @@ class Triage:
         """
         deadline = time.monotonic() + self._time_limit_s
         unavailable = list(self.absent)
+        inputs = header_quality(study.objects)
         headers, unreadable = read_headers(study.objects)
         if not headers:
+            seen = tuple(inputs.values())
             if unreadable:
-                return TriageResult(TriageOutcome.SKIPPED, "triage.unreadable: no CT image of the study can be parsed")
-            return TriageResult(TriageOutcome.NOT_APPLICABLE, "triage.no-ct: no model is made for these objects")
+                reason = "triage.unreadable: no CT image of the study can be parsed"
+                return TriageResult(TriageOutcome.SKIPPED, reason, inputs=seen)
+            reason = "triage.no-ct: no model is made for these objects"
+            return TriageResult(TriageOutcome.NOT_APPLICABLE, reason, inputs=seen)
         notes = (f"select.unreadable: {unreadable} CT images cannot be parsed",) if unreadable else ()
+        work = _Work(headers, Volumes(self._workers), notes, deadline, urgency, inputs)
         findings: list[tuple[Finding, KeyImage | None]] = []
         late = 0
         for model in self.models:
@@ -85,7 +101,7 @@ class Triage:
                 unavailable.append(f"{model.label}: {model.fault}")
                 continue
             try:
-                findings.extend(self._judge_with(model, headers, notes, deadline, urgency))
+                findings.extend(self._judge_with(model, work))
             except OutOfTime:
                 late += 1
                 unavailable.append(f"{model.label}: triage.time-limit")
@@ -93,7 +109,10 @@ class Triage:
                 self._on_fault(model)
         if findings:
             result = TriageResult(
-                TriageOutcome.FINDING, findings=tuple(f for f, _ in findings), unavailable=tuple(unavailable)
+                TriageOutcome.FINDING,
+                findings=tuple(f for f, _ in findings),
+                unavailable=tuple(unavailable),
+                inputs=tuple(work.inputs.values()),
             )
             pictures = {id(f): image for f, image in findings}
             return replace(result, key_image=pictures[id(result.top)])
@@ -107,108 +126,81 @@ class Triage:
         else:
             outcome = TriageOutcome.NOT_APPLICABLE
             reason = "triage.no-series: no series fits the selection rule of a model"
-        return TriageResult(outcome, reason, unavailable=tuple(unavailable))
+            if unfit := unfit_words(headers, [model.rule for model in self.models]):
+                reason += f" ({unfit})"
+        return TriageResult(outcome, reason, unavailable=tuple(unavailable), inputs=tuple(work.inputs.values()))
 
-    def _judge_with(
-        self,
-        model: LoadedModel,
-        headers: list[SliceHeader],
-        notes: tuple[str, ...],
-        deadline: float,
-        urgency: float,
-    ) -> list[tuple[Finding, KeyImage | None]]:
+    def _judge_with(self, model: LoadedModel, work: _Work) -> list[tuple[Finding, KeyImage | None]]:
         """The first series that can be judged, in order of preference; else why the preferred one cannot."""
         refused: tuple[Finding, None] | None = None
-        for series in candidates(headers, model.rule):
+        for series in candidates(work.headers, model.rule):
             started = time.monotonic()
+            quality = [*work.notes, *series.notes]
             try:
-                return list(self._judge_series(model, series, notes, started, deadline, urgency))
+                return list(_judge_series(model, series, work, quality, started))
             except CannotJudge as error:
-                refused = refused or (_refusal(model, series, error, notes, time.monotonic() - started), None)
+                if error.reason in _OTHER_BODY_PART and "BodyPartExamined" in series.attributes:
+                    work.measured(series.uid, (measure("body-part", 1, model.card.file.quality.limits),))
+                refusal = _refusal(model, series, error, tuple(quality), time.monotonic() - started)
+                refused = refused or (refusal, None)
                 if isinstance(error, ModelFault):
-                    refused = (_refusal(model, series, error, notes, time.monotonic() - started), None)
+                    refused = (refusal, None)
                     break
         return [refused] if refused else []
 
-    def _judge_series(
-        self,
-        model: LoadedModel,
-        series: Series,
-        notes: tuple[str, ...],
-        started: float,
-        deadline: float,
-        urgency: float,
-    ) -> list[tuple[Finding, KeyImage | None]]:
-        placed = {h.item.sop_uid: h for h in series.slices if h.geometry is not None and h.rescale is not None}
-        if len(placed) < (1 - MAX_LOST) * len(series.slices):
-            raise CannotJudge("geometry.missing", "the slices do not say where they lie, or are not in HU")
-        stack = order([h.geometry for h in placed.values() if h.geometry is not None])
-        stored, decoded = self._decode(stack, placed, deadline)
-        lost = len(decoded) - sum(decoded)
-        if lost > MAX_LOST * len(stack.slices):
-            raise CannotJudge("decode.undecodable", f"{lost} of {len(stack.slices)} slices cannot be decoded")
-        quality = [*notes]
-        if lost:
-            quality.append(f"decode.undecodable: {lost} slices cannot be decoded and were left out")
-            stack = order([s for s, good in zip(stack.slices, decoded, strict=True) if good])
-            stored = stored[np.array(decoded)]
-        if len(placed) < len(series.slices):
-            quality.append(
-                f"geometry.missing: {len(series.slices) - len(placed)} slices without place or scale left out"
-            )
-        quality.extend(stack.warnings)
-        volume = stack.plane.canonical(stored)
-        seen = seen_of(series.slices[0].item.read, volume)
-        if (patches := model.card.slabs_input.patches) is not None:
-            whole = resample(stack, volume, patches, len(model.card.file.findings) + 1)
-            maps = class_maps(model, whole, deadline, urgency)
-            told = [
-                _of_volume(model, finding, maps[finding.short], series, stack, stored, whole, tuple(quality), started)
-                for finding in model.card.file.findings
-            ]
-            return [(replace(finding, seen=seen), image) for finding, image in told]
-        made = assemble(stack, volume, model.card.spec)
-        slabs = model.card.slabs_input.slabs
-        head = None
-        if slabs is not None and slabs.check == "head":
-            head = check_head(made.hu, made.spec.pixel_mm, slab_thickness(stack, made.members))
-            quality.extend(head.warnings)
-        name = model.card.first.output
-        tensor: Arrays = {model.card.slabs_input.name: made.tensor()}
-        logits = model.run(tensor, deadline, urgency)[name].astype(np.float32)[:, 0]
-        mask = np.ones(logits.shape, np.bool_) if head is None else score.cell_mask(head.cavity, logits.shape[-1])
-        if not (mask.sum((1, 2)) >= score.MIN_CELLS).any():
-            raise CannotJudge("quality.not-a-head", "no slice shows enough of a cranial cavity")
-        finding, image = _finding(model, series, stack, stored, made, logits, mask, tuple(quality), started)
-        return [(replace(finding, seen=seen), image)]
 
-    def _decode(self, stack: Stack, placed: dict[str, SliceHeader], deadline: float) -> tuple[Shorts, tuple[bool, ...]]:
-        """Stored slices in HU, int16 (slices, rows, columns) in stack order, and which of them could be decoded."""
-        first = stack.slices[0]
-        # One volume, filled in place: 500 slices are 262 MB as int16 and must not exist twice.
-        volume = np.empty((len(stack.slices), first.rows, first.columns), np.int16)
+def _judge_series(
+    model: LoadedModel, series: Series, work: _Work, quality: list[str], started: float
+) -> list[tuple[Finding, KeyImage | None]]:
+    """`quality` gathers what was odd, so that a refusal can say it too."""
+    series.check()
+    volume = work.volumes.of(series, work.deadline)
+    stack = volume.coarse
+    quality.extend(volume.notes)
+    table = model.card.file.quality
+    seen = seen_of(series.slices[0].item.read, volume.hu)
 
-        def one(index: int) -> bool:
-            if time.monotonic() > deadline:
-                raise OutOfTime
-            header = placed[stack.slices[index].sop_uid]
-            try:
-                stored = stored_values(dcmread(BytesIO(header.item.read())))
-            except Quarantine:
-                return False
-            slope, intercept = header.rescale or (1.0, 0.0)
-            volume[index] = to_hu(stored, slope, intercept)
-            return True
+    def told(scores: tuple[Score, ...]) -> None:
+        work.measured(series.uid, scores)
+        said = {note.partition(":")[0] for note in quality}
+        # What the geometry said in its own words is not said twice.
+        spoken = {"quality.missing-slices": "geometry.gap", "quality.spacing": "geometry.uneven"}
+        refuse(scores, table.refused)
+        notes = [s.note for s in scores if s.note]
+        quality.extend(n for n in notes if not {(k := n.partition(":")[0]), spoken.get(k, k)} & said)
 
-        with ThreadPoolExecutor(self._workers, "decode") as pool:
-            return volume, tuple(pool.map(one, range(len(stack.slices))))
+    told(work.inputs[series.uid].scores if series.uid in work.inputs else ())
+    told(volume_scores(stack, stack.plane, volume.hu, table.limits))
+    if (patches := model.card.slabs_input.patches) is not None:
+        whole = resample(stack, volume.hu, patches, len(model.card.file.findings) + 1)
+        maps = class_maps(model, whole, work.deadline, work.urgency)
+        each = [
+            _of_volume(model, finding, maps[finding.short], series, volume, whole, tuple(quality), started)
+            for finding in model.card.file.findings
+        ]
+        return [(replace(finding, seen=seen), image) for finding, image in each]
+    made = assemble(stack, volume.hu, model.card.spec)
+    slabs = model.card.slabs_input.slabs
+    head = None
+    if slabs is not None and slabs.check == "head":
+        thickness = slab_thickness(stack, made.members)
+        head = check_head(made.hu, made.spec.pixel_mm, thickness)
+        quality.extend(head.warnings)
+        told(head_scores(made.hu, head, made.spec.pixel_mm, thickness, table.limits))
+    name = model.card.first.output
+    tensor: Arrays = {model.card.slabs_input.name: made.tensor()}
+    logits = model.run(tensor, work.deadline, work.urgency)[name].astype(np.float32)[:, 0]
+    mask = np.ones(logits.shape, np.bool_) if head is None else score.cell_mask(head.cavity, logits.shape[-1])
+    if not (mask.sum((1, 2)) >= score.MIN_CELLS).any():
+        raise CannotJudge("quality.not-a-head", "no slice shows enough of a cranial cavity")
+    finding, image = _finding(model, series, volume, made, logits, mask, tuple(quality), started)
+    return [(replace(finding, seen=seen), image)]
 
 
 def _finding(
     model: LoadedModel,
     series: Series,
-    stack: Stack,
-    stored: Shorts,
+    volume: SeriesVolume,
     made: Prepared,
     logits: Floats,
     mask: NDArray[np.bool_],
@@ -227,7 +219,7 @@ def _finding(
     grid = Grid((made.centre[0] - half, made.centre[1] - half), (cell_mm, cell_mm))
     cells = np.where(hot, 1 / (1 + np.exp(-np.clip(logits[slab], -30, 30))), 0).astype(np.float32)
     told = _Told(model, model.card.first, p, flagged, index, hot, cells, grid)
-    return _told(told, series, stack, stored, quality, started)
+    return _told(told, series, volume, quality, started)
 
 
 def _of_volume(
@@ -235,8 +227,7 @@ def _of_volume(
     finding: FindingTable,
     map_: Floats,
     series: Series,
-    stack: Stack,
-    stored: Shorts,
+    volume: SeriesVolume,
     whole: Resampled,
     quality: tuple[str, ...],
     started: float,
@@ -250,8 +241,8 @@ def _of_volume(
     logits = np.log(np.clip(map_[layer], 1e-6, 1 - 1e-6) / (1 - np.clip(map_[layer], 1e-6, 1 - 1e-6)))
     hot = score.region(logits.astype(np.float32), np.ones(logits.shape, np.bool_))
     cells = np.where(hot, map_[layer], 0).astype(np.float32)
-    told = _Told(model, finding, p, flagged, whole.slice_of(stack, layer), hot, cells, whole.grid)
-    return _told(told, series, stack, stored, quality, started)
+    told = _Told(model, finding, p, flagged, whole.slice_of(volume.stack, layer), hot, cells, whole.grid)
+    return _told(told, series, volume, quality, started)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -269,9 +260,9 @@ class _Told:
 
 
 def _told(
-    said: _Told, series: Series, stack: Stack, stored: Shorts, quality: tuple[str, ...], started: float
+    said: _Told, series: Series, volume: SeriesVolume, quality: tuple[str, ...], started: float
 ) -> tuple[Finding, KeyImage]:
-    model, index = said.model, said.index
+    model, index, stack = said.model, said.index, volume.stack
     key = stack.slices[index]
     flagged = said.flagged
     marked = flagged and bool(model.card.file.picture.mask)
@@ -286,14 +277,14 @@ def _told(
         category=said.finding.category,
         series_uid=series.uid,
         key_sop_uid=key.sop_uid,
-        key_frame=1,
+        key_frame=key.frame,
         box=box,
         seconds=time.monotonic() - started,
         quality=quality,
     )
     heat = stored_heat(said.cells, stack, index, said.grid) if marked else None
     image = picture.draw(
-        stored[index],
+        volume.image(index),
         finding,
         said.finding.short,
         heat,
@@ -314,6 +305,7 @@ def _mask(heat: Floats) -> Mask | None:
 
 def _refusal(model: LoadedModel, series: Series, error: CannotJudge, notes: tuple[str, ...], seconds: float) -> Finding:
     point = model.card.point(model.variant, model.card.first)
+    middle = series.slices[len(series.slices) // 2]
     return Finding(
         verdict=Verdict.CANNOT_JUDGE,
         model=model.identity,
@@ -323,8 +315,8 @@ def _refusal(model: LoadedModel, series: Series, error: CannotJudge, notes: tupl
         threshold=point.threshold,
         category=model.card.first.category,
         series_uid=series.uid,
-        key_sop_uid=series.slices[len(series.slices) // 2].item.sop_uid,
-        key_frame=1,
+        key_sop_uid=middle.item.sop_uid,
+        key_frame=middle.frame,
         box=None,
         seconds=seconds,
         reason=str(error),

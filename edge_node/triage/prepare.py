@@ -8,6 +8,7 @@ the area-weighted mean of what it covers (air, -1000 HU, outside the image); thi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -23,6 +24,9 @@ MIN_SLICES: Final = 8
 MIN_COVERAGE_MM: Final = 60.0
 MAX_GAP_MM: Final = 25.0
 MAX_OFF_AXIAL_DEG: Final = 40.0
+SAME_PLACE_MM: Final = 0.02
+SAME_DIRECTION: Final = 0.01  # of a direction cosine: headers are rounded
+SAME_SPACING: Final = 0.005
 MAX_MINORITY: Final = 0.2  # so many slices of another orientation, matrix or position may be left out
 
 
@@ -40,7 +44,10 @@ class CannotJudge(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SliceGeometry:
-    """Where one image lies: position (x, y, z mm) of the first pixel, direction cosines, pixel size, matrix."""
+    """Where one image lies: position (x, y, z mm) of the first pixel, direction cosines, pixel size, matrix.
+
+    `frame` (1-based) of the object `sop_uid`; positions of different frames of reference cannot be compared.
+    """
 
     sop_uid: str
     position: tuple[float, float, float]
@@ -49,6 +56,9 @@ class SliceGeometry:
     spacing: tuple[float, float]  # between rows, between columns (PS3.3 10.7.1.3)
     rows: int
     columns: int
+    frame: int = 1
+    frame_of_reference: str = ""
+    acquisition: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,19 +148,11 @@ def order(slices: list[SliceGeometry]) -> Stack:
     plane = _plane(first, row, column)
 
     # Ties are broken by UID so that the result does not depend on the order of arrival.
-    keyed = sorted((float(np.dot(s.position, normal)), s.sop_uid, s) for s in slices)
-    kept = [keyed[0]]
-    for item in keyed[1:]:
-        if item[0] - kept[-1][0] > 0.02:
-            kept.append(item)
-    doubles = len(keyed) - len(kept)
-    if doubles > MAX_MINORITY * len(keyed):
-        raise CannotJudge("geometry.mixed", f"{doubles} of {len(keyed)} slices share a position with another one")
-    if doubles:
-        warnings.append(f"geometry.duplicates: {doubles} slices at the position of another one were left out")
+    keyed = sorted((float(np.dot(s.position, normal)), s.sop_uid, s.frame, s) for s in slices)
+    kept = _one_each(_one_pass(keyed, warnings), warnings)
     positions = [item[0] for item in kept]
     step = _check_steps(positions, warnings)
-    stack = [item[2] for item in kept]
+    stack = [item[3] for item in kept]
     origins = [_origin(s, row, column, plane) for s in stack]
     drift = float(np.hypot(*(np.array(origins[-1]) - np.array(origins[0]))) / (positions[-1] - positions[0]))
     if drift > 0.02:
@@ -159,33 +161,85 @@ def order(slices: list[SliceGeometry]) -> Stack:
     return Stack(tuple(stack), tuple(positions), tuple(origins), plane, step, tuple(warnings))
 
 
+_Keyed = tuple[float, str, int, SliceGeometry]
+
+
+def _distinct(keyed: list[_Keyed]) -> list[_Keyed]:
+    """The first slice at each position."""
+    kept = keyed[:1]
+    for item in keyed[1:]:
+        if item[0] - kept[-1][0] > SAME_PLACE_MM:
+            kept.append(item)
+    return kept
+
+
+def _one_pass(keyed: list[_Keyed], warnings: list[str]) -> list[_Keyed]:
+    """When several passes over the same place lie in one series (phases, repeats): the one with the most slices.
+
+    Some scanners number every slice as an acquisition of its own, so this is asked only where places are taken twice.
+    """
+    places = len(_distinct(keyed))
+    if places == len(keyed):
+        return keyed
+    passes: dict[int, list[_Keyed]] = {}
+    for item in keyed:
+        passes.setdefault(item[3].acquisition, []).append(item)
+    best = max(passes.values(), key=lambda one: (len(_distinct(one)), -one[0][3].acquisition))
+    if len(passes) < 2 or len(_distinct(best)) < (1 - MAX_MINORITY) * places:
+        return keyed
+    warnings.append(f"geometry.acquisitions: {len(passes)} acquisitions in one series, the most complete one was used")
+    return best
+
+
+def _one_each(keyed: list[_Keyed], warnings: list[str]) -> list[_Keyed]:
+    kept = _distinct(keyed)
+    doubles = len(keyed) - len(kept)
+    if doubles > MAX_MINORITY * len(keyed):
+        raise CannotJudge("geometry.mixed", f"{doubles} of {len(keyed)} slices share a position with another one")
+    if doubles:
+        warnings.append(f"geometry.duplicates: {doubles} slices at the position of another one were left out")
+    return kept
+
+
+def _alike(a: SliceGeometry, b: SliceGeometry) -> bool:
+    """Whether two slices can be of one stack."""
+    return (
+        (a.rows, a.columns, a.frame_of_reference) == (b.rows, b.columns, b.frame_of_reference)
+        and max(abs(u - v) for u, v in zip(a.along_row + a.along_column, b.along_row + b.along_column, strict=True))
+        < SAME_DIRECTION
+        and max(abs(u - v) / v for u, v in zip(a.spacing, b.spacing, strict=True)) < SAME_SPACING
+    )
+
+
 def _majority(slices: list[SliceGeometry], warnings: list[str]) -> list[SliceGeometry]:
-    """Slices of the commonest orientation, matrix and pixel size; too many others and the series is mixed."""
-    groups: dict[tuple[object, ...], list[SliceGeometry]] = {}
-    for s in slices:
+    """Slices of the commonest orientation, matrix, pixel size and frame of reference; too many others and the series
+    is mixed."""
+    groups: list[list[SliceGeometry]] = []
+    for s in sorted(slices, key=lambda s: (s.sop_uid, s.frame)):
         numbers = (*s.position, *s.along_row, *s.along_column, *s.spacing)
         if not np.isfinite(numbers).all() or min(s.spacing) <= 0:
             continue
         row, column = np.array(s.along_row), np.array(s.along_column)
         if abs(np.linalg.norm(row) - 1) > 1e-2 or abs(np.linalg.norm(column) - 1) > 1e-2 or abs(row @ column) > 1e-2:
             continue
-        key = (
-            tuple(round(v, 2) for v in (*s.along_row, *s.along_column)),
-            tuple(round(v, 3) for v in s.spacing),
-            s.rows,
-            s.columns,
-        )
-        groups.setdefault(key, []).append(s)
+        home = next((group for group in groups if _alike(s, group[0])), None)
+        if home is not None:
+            home.append(s)
+        elif len(groups) < 64:  # so many kinds are a mixed series already
+            groups.append([s])
     if not groups:
         raise CannotJudge("geometry.missing", "no slice says where it lies")
-    best = max(groups.values(), key=len)
+    best = max(groups, key=len)
     others = len(slices) - len(best)
     if others > MAX_MINORITY * len(slices):
         raise CannotJudge(
-            "geometry.mixed", f"{others} of {len(slices)} slices differ in orientation, matrix or pixel size"
+            "geometry.mixed",
+            f"{others} of {len(slices)} slices differ in orientation, matrix, pixel size or frame of reference",
         )
     if others:
-        warnings.append(f"geometry.mixed: {others} slices of another orientation, matrix or pixel size were left out")
+        warnings.append(
+            f"geometry.mixed: {others} slices of another orientation, matrix, pixel size or place were left out"
+        )
     if len(best) < MIN_SLICES:
         raise CannotJudge("geometry.too-few-slices", f"{len(best)} slices, at least {MIN_SLICES} are needed")
     return best
@@ -203,16 +257,24 @@ def _check_steps(positions: list[float], warnings: list[str]) -> float:
         )
     if steps.max() > MAX_GAP_MM:
         raise CannotJudge("geometry.gap", f"a gap of {steps.max():.0f} mm between slices")
-    # A gap is a step much wider than its neighbours on both sides; two zones of different step are no gap.
-    around = [np.median(np.delete(steps[max(0, i - 2) : i + 3], min(i, 2))) for i in range(len(steps))]
-    gaps = int(np.count_nonzero(steps > 1.8 * np.maximum(np.array(around), 0.1)))
-    if gaps:
+    if gaps := int(np.count_nonzero(missing_slices(positions))):
         warnings.append(f"geometry.gap: slices seem to be missing at {gaps} places")
     if np.abs(steps - median).max() > 0.1 * median + 0.05:
         warnings.append(
             f"geometry.uneven: distance between slices varies from {steps.min():.1f} to {steps.max():.1f} mm"
         )
     return median
+
+
+def missing_slices(positions: Sequence[float]) -> NDArray[np.int_]:
+    """How many slices seem to be missing in each step, (positions - 1,).
+
+    A gap is a step much wider than its neighbours on both sides; two zones of different step are no gap.
+    """
+    steps = np.diff(positions)
+    around = [np.median(np.delete(steps[max(0, i - 2) : i + 3], min(i, 2))) for i in range(len(steps))]
+    usual = np.maximum(np.array(around), 0.1)
+    return np.where(steps > 1.8 * usual, np.rint(steps / usual) - 1, 0).astype(np.int_)
 
 
 def _plane(s: SliceGeometry, row: NDArray[np.float64], column: NDArray[np.float64]) -> Plane:
@@ -236,7 +298,10 @@ def _origin(
 
 
 def to_hu(stored: NDArray[np.generic], slope: float, intercept: float) -> Shorts:
-    """Stored values to int16 HU, clipped to -1024..3071 (padding below air becomes air)."""
+    """Stored values to int16 HU, clipped to -1024..3071 (padding below air becomes air).
+
+    MONOCHROME1 changes what is shown, not what was measured (PS3.3 C.7.6.3.1.2): it plays no part here.
+    """
     if slope == 1 and float(intercept).is_integer():
         wide = stored.astype(np.int32)
         wide += int(intercept)

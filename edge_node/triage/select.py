@@ -1,178 +1,118 @@
-"""Which series of a study a model may judge, from the headers alone."""
+"""Which series of a study a model may judge, from the headers of all its slices, never from the first one alone."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Any, Final
+from typing import Final
 
-from pydicom import Dataset, dcmread
-from pydicom.multival import MultiValue
+from edge_node.triage.headers import SliceHeader
+from edge_node.triage.prepare import MAX_MINORITY, CannotJudge
+from edge_node.triage.rule import Rule, Values
 
-from edge_node.domain.study import CleanObject
-from edge_node.triage.prepare import SliceGeometry
-from edge_node.triage.rule import Rule, Value, Values
-
-CT_IMAGE_STORAGE: Final = "1.2.840.10008.5.1.4.1.1.2"
-
-# Value 3 and up of ImageType (PS3.3 C.8.2.1.1.1): images that are no axial slices, whatever their geometry says.
-_NOT_SLICES: Final = frozenset(
-    [
-        "LOCALIZER",
-        "SCOUT",
-        "SCREEN SAVE",
-        "DOSE",
-        "DOSE_INFO",
-        "MPR",
-        "PROJECTION IMAGE",
-        "REFORMATTED",
-        "MIP",
-        "MINIP",
-        "VRT",
-        "SSD",
-        "3D",
-    ]
-)
 # Kernels for bone and lung: GE by word, Siemens (H60s, Hr68, J70h) by number.
 _SHARP: Final = re.compile(r"bone|lung|sharp|edge|\b[BHJ]r?[6-9]\d", re.IGNORECASE)
-_TEXTS: Final = (
-    "Modality",
-    "BodyPartExamined",
-    "StudyDescription",
-    "SeriesDescription",
-    "ProtocolName",
-    "ConvolutionKernel",
-    "ContrastBolusAgent",
-    "SOPClassUID",
-)
-_NUMBERS: Final = ("SliceThickness", "Rows", "Columns")
-_TAGS: Final = [
-    *_TEXTS,
-    *_NUMBERS,
-    "ImageType",
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "RescaleSlope",
-    "RescaleIntercept",
-    "RescaleType",
-    "SamplesPerPixel",
-    "NumberOfFrames",
-]
-
-
-@dataclass(frozen=True, slots=True)
-class SliceHeader:
-    """What selection and preparation need of one image; `geometry` is None when it does not say where it lies."""
-
-    item: CleanObject
-    attributes: dict[str, Values]
-    geometry: SliceGeometry | None
-    rescale: tuple[float, float] | None  # slope, intercept; None when absent or not in HU
-    is_slice: bool
+# One value for the whole series or study (PS3.3 C.7.3.1, C.7.2.1): an image that lacks it has that of the others.
+_COMMON: Final = ("Modality", "BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName")
+# What is left out of every head CT, and worth no word in the report.
+_EXPECTED: Final = frozenset({"select.localizer", "select.screen"})
+_WORDS: Final = {
+    "select.localizer": "localizers",
+    "select.screen": "screens or dose sheets",
+    "select.colour": "colour images",
+    "select.derived": "derived images",
+    "select.8-bit": "images of 8 bits or less",
+    "select.frames-without-place": "multi-frame objects without places",
+    "select.mixed": "images that the rule does not fit",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Usable slices of one series, and how many objects of it were not."""
+    """Usable slices of one series, what was left out of it (reason: how many), and what is odd about it."""
 
     uid: str
     slices: tuple[SliceHeader, ...]
     attributes: dict[str, Values]
-    left_out: int
+    left_out: dict[str, int]
+    refusal: str = ""  # why the rule neither fits nor does not fit
 
-    def rank(self) -> tuple[bool, bool, float, int, str]:
-        """Smaller is preferred: soft kernel, no contrast, slices near 4 mm, more of them; the UID settles ties."""
+    def rank(self) -> tuple[bool, bool, bool, float, int, str]:
+        """Smaller is preferred: judgeable, soft kernel, no contrast, slices near 4 mm, more of them; then the UID."""
         thickness = self.attributes.get("SliceThickness", ())
         mm = thickness[0] if thickness and isinstance(thickness[0], float) else 5.0
         words = [str(v) for name in ("ConvolutionKernel", "SeriesDescription") for v in self.attributes.get(name, ())]
         sharp = any(_SHARP.search(word) for word in words)
-        return sharp, bool(self.attributes.get("ContrastBolusAgent")), abs(mm - 4.0), -len(self.slices), self.uid
+        contrast = bool(self.attributes.get("ContrastBolusAgent"))
+        return bool(self.refusal), sharp, contrast, abs(mm - 4.0), -len(self.slices), self.uid
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the report should say about its slices."""
+        left = [_counted(why, n) for why, n in sorted(self.left_out.items()) if why not in _EXPECTED]
+        odd = Counter(note for one in self.slices for note in one.notes)
+        return (*left, *(f"{note} ({n} of {len(self.slices)})" for note, n in sorted(odd.items())))
 
-def read_headers(objects: Iterable[CleanObject]) -> tuple[list[SliceHeader], int]:
-    """Headers of all CT images, and how many objects could not be parsed. Other SOP classes are passed over unread."""
-    headers: list[SliceHeader] = []
-    unreadable = 0
-    for item in objects:
-        if item.sop_class != CT_IMAGE_STORAGE:
-            continue
-        try:
-            ds = dcmread(BytesIO(item.read()), stop_before_pixels=True, specific_tags=list(_TAGS))
-            headers.append(_header(item, ds))
-        except Exception:  # not shown: pydicom's texts may print values
-            unreadable += 1
-    return headers, unreadable
+    def check(self) -> None:
+        """Raises `CannotJudge` ``select.mixed``."""
+        if self.refusal:
+            raise CannotJudge("select.mixed", self.refusal)
 
 
 def candidates(headers: list[SliceHeader], rule: Rule) -> list[Series]:
-    """Series that fit the rule, the preferred one first."""
-    groups: dict[str, list[SliceHeader]] = {}
-    for header in headers:
-        groups.setdefault(header.item.series_uid, []).append(header)
-    out: list[Series] = []
-    for uid, members in groups.items():
-        members.sort(key=lambda h: h.item.sop_uid)
-        slices = tuple(h for h in members if h.is_slice)
-        if not slices:
+    """Series that fit the rule, the preferred one first.
+
+    A few images that do not fit are left out (`MAX_MINORITY`); a series of which only a part fits cannot be judged, for
+    nobody knows what it is.
+    """
+    out = []
+    for uid, members in _by_series(headers).items():
+        usable = [h for h in members if not h.unfit]
+        left_out = Counter(h.unfit for h in members if h.unfit)
+        told = _completed(usable)
+        fitting = [h for h, attributes in zip(usable, told, strict=True) if rule.matches(attributes)]
+        if not fitting or len(fitting) <= MAX_MINORITY * len(usable):
             continue
-        attributes = dict(slices[0].attributes)
-        attributes["Instances"] = (float(len(slices)),)
-        if rule.matches(attributes):
-            out.append(Series(uid, slices, attributes, len(members) - len(slices)))
+        refusal = ""
+        if strangers := len(usable) - len(fitting):
+            left_out["select.mixed"] = strangers
+            if strangers > MAX_MINORITY * len(usable):
+                refusal = f"the model's rule fits {len(fitting)} of {len(usable)} images of one series"
+        attributes = told[usable.index(fitting[0])]
+        out.append(Series(uid, tuple(fitting), attributes, dict(left_out), refusal))
     return sorted(out, key=Series.rank)
 
 
-def _header(item: CleanObject, ds: Dataset) -> SliceHeader:
-    attributes: dict[str, Values] = {}
-    for name in _TEXTS:
-        value = ds.get(name)
-        if value not in (None, ""):
-            attributes[name] = tuple(str(v).strip() for v in _many(value))
-    for name in _NUMBERS:
-        value = ds.get(name)
-        if value not in (None, ""):
-            attributes[name] = (float(value),)
-    kinds: tuple[Value, ...] = tuple(str(v).strip().upper() for v in _many(ds.get("ImageType") or ()))
-    if kinds:
-        attributes["ImageType"] = kinds
-    is_slice = (
-        int(ds.get("NumberOfFrames") or 1) == 1
-        and int(ds.get("SamplesPerPixel") or 1) == 1
-        and not any(str(k) in _NOT_SLICES for k in kinds)
-        and kinds[1:2] != ("SECONDARY",)
-    )
-    return SliceHeader(item, attributes, _geometry(item, ds), _rescale(ds), is_slice)
+def unfit_words(headers: list[SliceHeader], rules: list[Rule]) -> str:
+    """Which images were left out although a rule would fit their series, in words; "" if there is none."""
+    counts: Counter[str] = Counter()
+    for members in _by_series(headers).values():
+        if any(not h.unfit for h in members):
+            continue
+        # A rule may itself exclude localizers and the like: here their kind must not count.
+        told = [attributes | {"ImageType": ()} for attributes in _completed(members)]
+        if any(rule.matches(attributes) for attributes in told for rule in rules):
+            counts.update(h.unfit for h in members)
+    return "; ".join(_counted(why, n) for why, n in sorted(counts.items()))
 
 
-def _geometry(item: CleanObject, ds: Dataset) -> SliceGeometry | None:
-    position, cosines, spacing = (
-        [float(v) for v in _many(ds.get(name) or ())]
-        for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-    )
-    if len(position) != 3 or len(cosines) != 6 or len(spacing) != 2:
-        return None
-    return SliceGeometry(
-        item.sop_uid,
-        (position[0], position[1], position[2]),
-        (cosines[0], cosines[1], cosines[2]),
-        (cosines[3], cosines[4], cosines[5]),
-        (spacing[0], spacing[1]),
-        int(ds.Rows),
-        int(ds.Columns),
-    )
+def _counted(why: str, count: int) -> str:
+    return f"{why}: {count} {_WORDS[why]} left out"
 
 
-def _rescale(ds: Dataset) -> tuple[float, float] | None:
-    slope, intercept = ds.get("RescaleSlope"), ds.get("RescaleIntercept")
-    if slope in (None, "") or intercept in (None, "") or str(ds.get("RescaleType") or "HU").strip().upper() != "HU":
-        return None
-    return float(slope), float(intercept)
+def _by_series(headers: list[SliceHeader]) -> dict[str, list[SliceHeader]]:
+    groups: dict[str, list[SliceHeader]] = {}
+    for header in sorted(headers, key=lambda h: (h.item.series_uid, h.item.sop_uid, h.frame)):
+        groups.setdefault(header.item.series_uid, []).append(header)
+    return groups
 
 
-def _many(value: Any) -> list[Any]:
-    return list(value) if isinstance(value, (list, tuple, MultiValue)) else [value]
+def _completed(members: list[SliceHeader]) -> list[dict[str, Values]]:
+    """Attributes of each slice; what only some of a series say holds for all, if they agree."""
+    common: dict[str, Values] = {"Instances": (float(len(members)),)}
+    for name in _COMMON:
+        said = {h.attributes[name] for h in members if name in h.attributes}
+        if len(said) == 1:
+            common[name] = said.pop()
+    return [common | h.attributes for h in members]

@@ -23,7 +23,9 @@ _SEEN = {
     "decode.undecodable": (UNREADABLE, "images cannot be decoded"),
     "triage.unreadable": (UNREADABLE, "images cannot be read"),
     "geometry.missing": (GEOMETRY, "images without position or scale"),
+    "rescale.missing": (GEOMETRY, "images without position or scale"),
     "geometry.mixed": (GEOMETRY, "slices of different geometry in one series"),
+    "quality.truncated": (CLIPPING, "the patient reaches the edge of the field of view"),
     "quality.border": (CLIPPING, "the patient reaches the edge of the field of view"),
 }
 _NUMBERED = frozenset({"geometry.gap", "select.unreadable", "decode.undecodable", "geometry.mixed"})

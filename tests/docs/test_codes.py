@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from edge_node.consent import sources
 from edge_node.deid import risk
 from edge_node.forward import answer
+from edge_node.triage.measures import MEASURES
 from tests.docs.pages import MANUAL, ROOT, inline, label, read, rows
 
 KINDS = {"Retry": "Retry", "Quarantine": "Quarantine", "Stop": "Stop", "EdgeNodeError": "Error"}
@@ -101,11 +102,13 @@ def test_everything_a_trainer_can_say_is_explained() -> None:
 
 
 def test_every_reason_of_triage_is_explained() -> None:
-    named: set[str] = set()
+    named = {f"quality.{name}" for name in MEASURES}
     for path in sorted((ROOT / "edge_node" / "triage").glob("*.py")):
-        named |= set(re.findall(r'"((?:geometry|quality|decode|select)\.[a-z-]+)[":]', read(path)))
+        named |= set(re.findall(r'"((?:geometry|quality|decode|select|rescale)\.[a-z0-9-]+)[":]', read(path)))
     assert len(named) > 15
-    assert named == {code for code in outcomes() if code.split(".")[0] in ("geometry", "quality", "decode", "select")}
+    assert named == {
+        code for code in outcomes() if code.split(".")[0] in ("geometry", "quality", "decode", "select", "rescale")
+    }
     for _, name, call in calls():
         if name == "TriageResult" and len(call.args) > 1:
             for text in texts(call.args[1]):

@@ -191,7 +191,7 @@ def test_slices_without_scale_or_place_cannot_be_judged(triage, broken):
     finding = triage.judge(clean_study(datasets)).top
     assert finding is not None
     assert finding.verdict is Verdict.CANNOT_JUDGE
-    assert finding.reason.startswith("geometry.missing")
+    assert finding.reason.startswith("rescale.missing" if broken == "RescaleIntercept" else "geometry.missing")
 
 
 def test_a_false_intercept_cannot_be_judged(triage):
