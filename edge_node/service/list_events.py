@@ -117,7 +117,7 @@ class Teller:
             receiver.failures += 1
             pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**receiver.failures)
             receiver.not_before = time.monotonic() + pause
-            log.warning("list.not-told", receiver=name, entries=len(receiver.waiting), tries=receiver.failures)
+            log.warning("list.not-told", destination=name, count=len(receiver.waiting), attempts=receiver.failures)
             if receiver.failures >= TRIES:
                 receiver.waiting.clear()
                 receiver.failures = 0
