@@ -119,20 +119,25 @@ def witness_file(part10: bytes, *, implicit: bool, big: bool, gap: int = -1, gap
         raise Unreadable
     told = Testimony(part10, gap, gap_bytes)
     _Reader(told, False).level(132, end, False, False, ())
-    _Reader(told, big).level(end, len(part10), implicit, False, ())
+    _Reader(told, big, clean=True).level(end, len(part10), implicit, False, ())
     if gap >= 0 and (told.met is None or gap < end):
         raise Unreadable
     return told
 
 
+# De-identification Method Code Sequence: how long one that is remembered may be, and how many are.
+_METHOD, _SHORT_METHOD, _MOST_METHODS = 0x00120064, 2048, 64
+_methods: dict[tuple[bytes, bool, bool], list[tuple[str, int, int, int, Around]]] = {}
+# By whether it is big endian: tag, VR and short length; tag and long length; length.
+_HEADS = {big: [Struct((">" if big else "<") + layout) for layout in ("HH2sH", "HHL", "L")] for big in (True, False)}
+
+
 class _Reader:
-    def __init__(self, told: Testimony, big: bool) -> None:
+    def __init__(self, told: Testimony, big: bool, *, clean: bool = False) -> None:
         self.told = told
+        self.clean = clean  # what was received is not remembered
         self.data = told.data
-        mark = ">" if big else "<"
-        self.explicit = Struct(mark + "HH2sH").unpack_from
-        self.implicit = Struct(mark + "HHL").unpack_from
-        self.length = Struct(mark + "L").unpack_from
+        self.explicit, self.implicit, self.length = [head.unpack_from for head in _HEADS[big]]
         self.big = big
 
     def level(self, at: int, end: int, implicit: bool, open_ended: bool, around: Around) -> int:
@@ -188,7 +193,10 @@ class _Reader:
             except KeyError:
                 places[vr] = [(tag, at, after, around)]
             if vr == "SQ":
-                self.items(at, after, implicit, False, (*around, tag))
+                if self.clean and tag == _METHOD and not around and after - at <= _SHORT_METHOD:
+                    self.method(at, after, implicit)
+                else:
+                    self.items(at, after, implicit, False, (*around, tag))
             at = after
         if open_ended:
             raise Unreadable
@@ -212,6 +220,20 @@ class _Reader:
             if (group, number) != (0xFFFE, 0xE000) or at + 8 + length > end:
                 raise Unreadable
             at += 8 + length
+
+    def method(self, at: int, end: int, implicit: bool) -> None:
+        """The items of the method's codes: in all clean objects of a recipe the same bytes, read once."""
+        key = self.data[at:end], implicit, self.big
+        places, known = self.told.places, _methods.get(key)
+        if known is None:
+            before = {vr: len(some) for vr, some in places.items()}
+            self.items(at, end, implicit, False, (_METHOD,))
+            new = [(vr, place) for vr, some in places.items() for place in some[before.get(vr, 0) :]]
+            if len(_methods) < _MOST_METHODS:
+                _methods[key] = [(vr, tag, start - at, stop - at, around) for vr, (tag, start, stop, around) in new]
+            return
+        for vr, tag, start, stop, around in known:
+            places.setdefault(vr, []).append((tag, at + start, at + stop, around))
 
     def items(self, at: int, end: int, implicit: bool, open_ended: bool, around: Around) -> int:
         """Note the items of a sequence, `around` ends with its tag; gives the position behind it."""
