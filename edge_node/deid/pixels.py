@@ -295,17 +295,22 @@ class Picture:
             node[0x00282110] = Element(0x00282110, "CS", b"01")
             node.setdefault(0x00282114, Element(0x00282114, "CS", method.encode()))
         syntax_uid = _WRITTEN.get(self.transfer_syntax, EXPLICIT)
-        fragments = self._coded(syntax_uid)
+        # JPEG 2000 takes the colours apart on its own, and the header has to say so (PS3.5 8.2.4).
+        told = "YBR_RCT" if syntax_uid == _J2K and self.photometric == "RGB" else self.photometric
+        fragments = self._coded(syntax_uid, told)
         if fragments is not None:
-            node[PIXEL_DATA] = Element(PIXEL_DATA, "OB", fragments=fragments)
-            part10 = _part10(self._meta, node, syntax_uid)
+            coded = dict(node)
+            if self.samples > 1:
+                coded[0x00280004] = Element(0x00280004, "CS", told.encode())
+            coded[PIXEL_DATA] = Element(PIXEL_DATA, "OB", fragments=fragments)
+            part10 = _part10(self._meta, coded, syntax_uid)
             if self._proven(part10):
                 return part10, syntax_uid
         data = self._stored.astype(self._stored.dtype.newbyteorder("<")).tobytes()
         node[PIXEL_DATA] = Element(PIXEL_DATA, "OW" if self._bits > 8 else "OB", data + b"\0" * (len(data) & 1))
         return _part10(self._meta, node, EXPLICIT), EXPLICIT
 
-    def _coded(self, syntax_uid: str) -> list[bytes] | None:
+    def _coded(self, syntax_uid: str, photometric: str) -> list[bytes] | None:
         """Basic offset table and one fragment a frame, coded without loss; None where no encoder takes the samples."""
         if syntax_uid == EXPLICIT:
             return None
@@ -322,7 +327,7 @@ class Picture:
                         bits_allocated=self._bits,
                         bits_stored=min(self._number(0x00280101) or self._bits, self._bits),
                         pixel_representation=self._number(0x00280103),
-                        photometric_interpretation=self.photometric,
+                        photometric_interpretation=photometric,
                         planar_configuration=0,
                     )
                 )

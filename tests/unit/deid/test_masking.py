@@ -100,6 +100,16 @@ def test_compressed_pixels_are_coded_again_without_loss(name: str, syntax: str) 
     assert np.array_equal(np.squeeze(now._stored), np.squeeze(dcmread(BytesIO(after.part10)).pixel_array))
 
 
+@pytest.mark.parametrize("name", ["examples_jpeg2k.dcm", "US1_J2KR.dcm"])
+def test_colours_in_jpeg_2000_are_declared_as_they_are_coded(name: str) -> None:
+    before = clean_file(name)
+    area, after = masked(before)
+    made = dcmread(BytesIO(after.part10))
+    assert (made.file_meta.TransferSyntaxUID, made.PhotometricInterpretation) == ("1.2.840.10008.1.2.4.90", "YBR_RCT")
+    assert np.array_equal(made.pixel_array[~area], dcmread(BytesIO(before)).pixel_array[~area])
+    assert not made.pixel_array[area].any()
+
+
 def test_loss_that_happened_before_stays_declared() -> None:
     for name in ("SC_rgb_jpeg_dcmtk.dcm", "JPGExtended.dcm"):
         ds = dcmread(BytesIO(masked(clean_file(name))[1].part10))
