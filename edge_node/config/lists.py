@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_network
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from edge_node.config.section import AeTitle, Port, Section
+from edge_node.config.section import AeTitle, Networks, Port, Section
 
 ROUTE = r"(modality|body|finding):[^\s:]+( (modality|body|finding):[^\s:]+)*"
 PERFORMER = r"[^\\^~&|]{1,16}"
@@ -23,7 +22,7 @@ class ReadingList(Section):
     calling_ae_titles: list[AeTitle] = Field(
         default=[], description="Calling AE titles that may ask; empty: any, on this machine only."
     )
-    allowed_addresses: list[str] = Field(
+    allowed_addresses: Networks = Field(
         default=[], description="Addresses or networks that may connect; empty: any, on this machine only."
     )
     hours: float = Field(default=72, gt=0, description="An entry leaves the list so long after its result.")
@@ -34,13 +33,6 @@ class ReadingList(Section):
     most_entries: int = Field(default=500, ge=1, description="At most so many entries in one answer, the first ones.")
     max_associations: int = Field(default=16, ge=1, description="Simultaneous associations.")
     timeout_s: float = Field(default=30, gt=0, description="An association silent for so long is aborted.")
-
-    @field_validator("allowed_addresses")
-    @classmethod
-    def _networks(cls, value: list[str]) -> list[str]:
-        for item in value:
-            ip_network(item, strict=False)
-        return value
 
 
 class QualityAlerts(Section):

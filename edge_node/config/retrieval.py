@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from edge_node.config.destinations import WebPeer
-from edge_node.config.section import AeTitle, Section
+from edge_node.config.section import AeTitle, AeTitleIfAny, Section
 
 WINDOW = r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]):([0-5][0-9])"
 
@@ -22,7 +22,7 @@ class Pull(Section):
     )
     pacs: str = Field(default="pacs", description="The peer ([peers.NAME]) that is asked, for move and get.")
     calling_ae_title: AeTitle = Field(default="EDGENODE", description="AE title we ask with.")
-    destination: str = Field(
+    destination: AeTitleIfAny = Field(
         default="",
         description="AE title that the PACS shall move to, which it must know as ours; empty: receive.ae_title.",
     )
@@ -48,13 +48,6 @@ class Pull(Section):
         for text in value:
             if not re.fullmatch(WINDOW, text) or text[:5] == text[6:]:
                 raise ValueError('a window is written as "HH:MM-HH:MM" with two different times, such as "22:00-06:00"')
-        return value
-
-    @field_validator("destination")
-    @classmethod
-    def _destination(cls, value: str) -> str:
-        if len(value) > 16 or "\\" in value or not (value.isprintable() and value.isascii()):
-            raise ValueError("an AE title has 1 to 16 printable ASCII characters without backslash (PS3.5 6.2)")
         return value
 
 

@@ -6,7 +6,6 @@ The commented `configs/edge-node.toml`, `edge-node config schema` and the docume
 from __future__ import annotations
 
 import re
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -16,7 +15,7 @@ from edge_node.config.destinations import Fhir, Hl7, UpsRs, WebPeer
 from edge_node.config.lists import QualityAlerts, ReadingList, Routing
 from edge_node.config.models import Triage
 from edge_node.config.retrieval import Pull, PullWeb
-from edge_node.config.section import AeTitle, Port, Section
+from edge_node.config.section import AeTitle, Networks, Port, Section
 from edge_node.config.write_back import Worklist
 
 
@@ -95,7 +94,7 @@ class Receive(Section):
         default=True, description="Reject associations that call neither this AE title nor one that a deid rule names."
     )
     calling_ae_titles: list[AeTitle] = Field(default=[], description="Calling AE titles that may send; empty: any.")
-    allowed_addresses: list[str] = Field(default=[], description="Addresses or networks that may connect; empty: any.")
+    allowed_addresses: Networks = Field(default=[], description="Addresses or networks that may connect; empty: any.")
     private_sop_classes: list[str] = Field(default=[], description="Private storage SOP Class UIDs to accept as well.")
     max_associations: int = Field(
         default=32, ge=1, description="Simultaneous associations; one more is rejected, not hung."
@@ -114,13 +113,6 @@ class Receive(Section):
     )
     network_timeout_s: float = Field(default=60, gt=0, description="An association silent for so long is aborted.")
     workers: int = Field(default=0, ge=0, description="De-identifying worker processes; 0: one per core, at most 8.")
-
-    @field_validator("allowed_addresses")
-    @classmethod
-    def _networks(cls, value: list[str]) -> list[str]:
-        for item in value:
-            ip_network(item, strict=False)
-        return value
 
 
 class Tls(Section):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -13,7 +14,19 @@ def _ae_title(value: str) -> str:
     return value
 
 
+def _ae_title_if_any(value: str) -> str:
+    return _ae_title(value) if value else value
+
+
+def _networks(value: list[str]) -> list[str]:
+    for item in value:
+        ip_network(item, strict=False)
+    return value
+
+
 AeTitle = Annotated[str, AfterValidator(_ae_title)]
+AeTitleIfAny = Annotated[str, AfterValidator(_ae_title_if_any)]
+Networks = Annotated[list[str], AfterValidator(_networks)]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -152,41 +153,20 @@ class LosesItsGpu(Failing):
             raise DeviceLost
 
 
-def crashes(folder, device, prepare):
-    return Crashes(folder, device)
-
-
-def crashes_once(folder, device, prepare):
-    return CrashesOnce(folder, device)
-
-
 def crashes_at_start(folder, device, prepare):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def hangs(folder, device, prepare):
-    return Hangs(folder, device)
+def build(kind, folder, device, prepare):
+    return kind(folder, device)
 
 
-def slow(folder, device, prepare):
-    return Slow(folder, device)
-
-
-def loses_its_device(folder, device, prepare):
-    return LosesItsDevice(folder, device)
-
-
-def loses_its_gpu(folder, device, prepare):
-    return LosesItsGpu(folder, device)
-
-
-def has_no_memory(folder, device, prepare):
-    return HasNoMemory(folder, device)
-
-
-def says_nan(folder, device, prepare):
-    return SaysNaN(folder, device)
-
-
-def says_nan_for_ever(folder, device, prepare):
-    return SaysNaNForEver(folder, device)
+crashes = partial(build, Crashes)
+crashes_once = partial(build, CrashesOnce)
+hangs = partial(build, Hangs)
+slow = partial(build, Slow)
+loses_its_device = partial(build, LosesItsDevice)
+loses_its_gpu = partial(build, LosesItsGpu)
+has_no_memory = partial(build, HasNoMemory)
+says_nan = partial(build, SaysNaN)
+says_nan_for_ever = partial(build, SaysNaNForEver)

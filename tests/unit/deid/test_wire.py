@@ -5,59 +5,31 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from edge_node.deid import part10, wire
+from edge_node.deid import wire
 from edge_node.deid.wire import Element, Malformed, Node, Syntax
-from edge_node.domain.errors import Quarantine
-from tests.unit.deid.objects import CT, ct, encoded, received
-
-IMPLICIT, EXPLICIT, BIG = Syntax(implicit=True), Syntax(), Syntax(big=True)
-ALL = pytest.mark.parametrize("syntax", [IMPLICIT, EXPLICIT, BIG], ids=["implicit", "explicit", "big"])
-OPEN = 0xFFFFFFFF
-ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-TEXT, UID, ROWS, PURPOSES, REFERENCES = 0x00080070, 0x00080018, 0x00280010, 0x0040A170, 0x00081140
-
-
-def mark(syntax: Syntax, tag: int, length: int) -> bytes:
-    """An item, a delimiter, or the head of an element in implicit VR."""
-    return struct.pack((">" if syntax.big else "<") + "HHL", tag >> 16, tag & 0xFFFF, length)
-
-
-def sent(syntax: Syntax, tag: int, vr: str, value: bytes, length: int | None = None) -> bytes:
-    """One element, its head written by hand."""
-    size, order = len(value) if length is None else length, ">" if syntax.big else "<"
-    if syntax.implicit:
-        return mark(syntax, tag, size) + value
-    layout = "HH2s2xL" if vr in wire._LONG else "HH2sH"
-    return struct.pack(order + layout, tag >> 16, tag & 0xFFFF, vr.encode(), size) + value
-
-
-def example(syntax: Syntax) -> tuple[Node, bytes]:
-    """A small data set with sequences in sequences, and its bytes with defined lengths."""
-    rows = struct.pack(">H" if syntax.big else "<H", 512)
-    inner = sent(syntax, UID, "UI", b"1.2\0") + sent(syntax, ROWS, "US", rows)
-    purpose = sent(syntax, TEXT, "LO", b"one ")
-    items = mark(syntax, ITEM, len(purpose)) + purpose + mark(syntax, ITEM, 0)
-    inner += sent(syntax, PURPOSES, "SQ", items)
-    data = sent(syntax, 0x00080008, "CS", b"A\\BC") + sent(syntax, TEXT, "LO", b"two ")
-    data += sent(syntax, REFERENCES, "SQ", mark(syntax, ITEM, len(inner)) + inner)
-    data += sent(syntax, 0x00281201, "OW", b"\0\1\2\3")
-    reference: Node = {
-        UID: Element(UID, "UI", b"1.2\0"),
-        ROWS: Element(ROWS, "US", rows),
-        PURPOSES: Element(PURPOSES, "SQ", items=[{TEXT: Element(TEXT, "LO", b"one ")}, {}]),
-    }
-    node: Node = {
-        0x00080008: Element(0x00080008, "CS", b"A\\BC"),
-        TEXT: Element(TEXT, "LO", b"two "),
-        REFERENCES: Element(REFERENCES, "SQ", items=[reference]),
-        0x00281201: Element(0x00281201, "OW", b"\0\1\2\3"),
-    }
-    return node, data
+from tests.unit.deid.elements import (
+    ALL,
+    BIG,
+    EXPLICIT,
+    IMPLICIT,
+    ITEM,
+    ITEM_END,
+    OPEN,
+    PURPOSES,
+    REFERENCES,
+    ROWS,
+    SEQUENCE_END,
+    TEXT,
+    UID,
+    example,
+    mark,
+    packed,
+    sent,
+)
+from tests.unit.deid.objects import CT
 
 
 @ALL
@@ -251,11 +223,6 @@ def test_a_value_too_long_for_its_kind_is_not_written() -> None:
     assert len(wire.encode({TEXT: Element(TEXT, "UT", bytes(0x10000))}, EXPLICIT)) == 12 + 0x10000
 
 
-def packed(data: bytes) -> bytes:
-    engine = zlib.compressobj(wbits=-15)
-    return engine.compress(data) + engine.flush()
-
-
 def test_deflated_data_is_inflated_within_its_limit_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     node, data = example(EXPLICIT)
     deflated = Syntax(deflated=True)
@@ -353,104 +320,3 @@ def test_a_uid_is_found_in_bytes_that_cannot_be_walked_if_there_is_one(syntax: S
     assert wire.search_uid(sent(syntax, study, "UI", b"1.2.3\0")[:-1], study, syntax) == ""
     whole = sent(syntax, study, "UI", b"1.2.3\0")
     assert [wire.search_uid(whole + whole[:at], study, syntax) for at in range(4, 8)] == ["1.2.3"] * 4
-
-
-def a_file(data: bytes, syntax: str = "1.2.840.10008.1.2.1", meta: bytes = META) -> bytes:
-    group = meta + sent(EXPLICIT, 0x00020010, "UI", syntax.encode() + b"\0" * (len(syntax) % 2))
-    return bytes(128) + b"DICM" + sent(EXPLICIT, 0x00020000, "UL", struct.pack("<L", len(group))) + group + data
-
-
-SOP = "1.2.826.0.1.3680043.8.498.77.1"
-
-
-@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.1.99"])
-def test_the_head_of_a_file_says_what_it_is_and_where_the_data_set_starts(syntax: str) -> None:
-    data = encoded(ct(), implicit=syntax == "1.2.840.10008.1.2")
-    data = packed(data) if syntax.endswith("99") else data
-    head = part10.file_head(a_file(data, syntax), with_study=True)
-    assert a_file(data, syntax)[head.start :] == data
-    assert (head.transfer_syntax, head.sop_class, head.sop_instance) == (syntax, CT, SOP)
-    assert head.study == "1.2.826.0.1.3680043.8.498.77"
-    assert part10.file_head(a_file(data, syntax)).sop_instance == SOP
-    assert part10.file_head(a_file(encoded(ct()))).study == ""
-    assert repr(head) == "<FileHead>"
-    other = sent(EXPLICIT, 0x00020002, "UI", b"1.2.7\0")
-    assert part10.file_head(a_file(data, syntax, other)).sop_class == CT
-
-
-def test_file_meta_information_says_what_the_data_set_does_not() -> None:
-    meta = META + sent(EXPLICIT, 0x00020003, "UI", b"1.2.9\0")
-    assert part10.file_head(a_file(encoded(ct()), meta=meta)).sop_instance == SOP
-    told = part10.file_head(a_file(b"", meta=meta))
-    assert (told.sop_class, told.sop_instance, told.study) == (CT, "1.2.9", "")
-    unknown = part10.file_head(a_file(encoded(ct()), "1.2.3.4", meta))
-    assert (unknown.transfer_syntax, unknown.sop_instance) == ("1.2.3.4", "1.2.9")
-    named = sent(EXPLICIT, UID, "UI", b"Zorblax!")
-    assert part10.file_head(a_file(named, meta=meta)).sop_instance == "1.2.9"
-    long = sent(EXPLICIT, 0x00020003, "UI", b"1" * 66)
-    with pytest.raises(Quarantine, match=r"deid\.no-uid"):
-        part10.file_head(a_file(b"", meta=META + long))
-
-
-@pytest.mark.parametrize(
-    ("data", "code"),
-    [
-        (b"", "deid.not-dicom"),
-        (encoded(ct()), "deid.not-dicom"),
-        (bytes(128) + b"DICM", "deid.not-dicom"),
-        (bytes(128) + b"DICM" + META, "deid.not-dicom"),
-        (bytes(128) + b"DICM" + META[:-1], "deid.malformed"),
-        (a_file(encoded(ct()), "Zorblax"), "deid.malformed"),
-        (a_file(b""), "deid.no-uid"),
-        (a_file(b"", meta=b""), "deid.no-uid"),
-        (a_file(b"", meta=sent(EXPLICIT, 0x00020003, "UI", b"1.2.9\0")), "deid.no-uid"),
-    ],
-)
-def test_a_file_that_is_none_is_refused_by_its_head(data: bytes, code: str) -> None:
-    with pytest.raises(Quarantine) as caught:
-        part10.file_head(data)
-    assert caught.value.code == code
-
-
-@pytest.mark.parametrize("size", [32, 300_000], ids=["small", "larger than what is read first"])
-def test_a_file_is_read_as_what_a_sender_would_have_sent(size: int, tmp_path: Path) -> None:
-    data = encoded(ct(PixelData=bytes(range(32)) * (size // 32)))
-    (tmp_path / "a.dcm").write_bytes(a_file(data))
-    instance = part10.instance_from_file(tmp_path / "a.dcm")
-    assert (instance.dataset, instance.transfer_syntax) == (data, "1.2.840.10008.1.2.1")
-    assert (instance.sop_class, instance.sop_instance) == (CT, SOP)
-    assert (instance.calling_ae, instance.called_ae, instance.peer) == ("FILE", "EDGENODE", "")
-    same = part10.instance_from_bytes(a_file(data))
-    assert replace(same, received_at=0.0, source=instance.source) == replace(instance, received_at=0.0)
-    assert same.dataset == instance.dataset
-    assert 0 <= same.received_at - instance.received_at < 60
-
-
-_BEFORE = 132 + 12 + len(META) + 12
-
-
-@pytest.mark.parametrize("extra", [65_300, 70_000, 200_000, *(65_536 - _BEFORE + n for n in range(-12, 12, 2))])
-def test_file_meta_information_may_be_longer_than_what_is_read_first(extra: int, tmp_path: Path) -> None:
-    meta = META + sent(EXPLICIT, 0x00020102, "OB", bytes(extra))
-    (tmp_path / "a.dcm").write_bytes(a_file(encoded(ct()), meta=meta))
-    assert part10.instance_from_file(tmp_path / "a.dcm").dataset == encoded(ct())
-
-
-def test_a_file_that_cannot_be_read_or_has_no_uid_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Quarantine, match=r"deid\.not-readable.*No such file"):
-        part10.instance_from_file(tmp_path / "none.dcm")
-    for missing in ("SOPClassUID", "SOPInstanceUID"):
-        ds = ct()
-        delattr(ds, missing)
-        with pytest.raises(Quarantine, match=r"deid\.no-uid"):
-            part10.instance_from_bytes(a_file(encoded(ds)))
-    for broken in (a_file(b"\xff" * 40), a_file(b"junk", "1.2.840.10008.1.2.1.99")):
-        with pytest.raises(Quarantine, match=r"deid\.no-uid"):
-            part10.instance_from_bytes(broken)
-
-
-def test_a_received_object_becomes_a_file_that_says_only_its_encoding() -> None:
-    instance = received(ct())
-    group = sent(EXPLICIT, 0x00020010, "UI", b"1.2.840.10008.1.2.1\0")
-    length = sent(EXPLICIT, 0x00020000, "UL", struct.pack("<L", len(group)))
-    assert part10.part10_of(instance) == bytes(128) + b"DICM" + length + group + instance.dataset
