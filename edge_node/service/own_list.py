@@ -7,7 +7,6 @@ what an answer shows, and keeps none of it.
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -21,17 +20,14 @@ from pydicom.dataset import Dataset
 from edge_node.config.schema import Config, Receive
 from edge_node.domain.errors import EdgeNodeError, Retry, Stop
 from edge_node.domain.reading_list import Entry
-from edge_node.domain.status import ExitCode, Status
+from edge_node.domain.status import Status
 from edge_node.domain.study import Role
 from edge_node.receive.list_scp import MODALITY_WORKLIST, ListSCP
-from edge_node.receive.local import LocalSender
-from edge_node.service import logs
+from edge_node.service import beside
 from edge_node.service.dicom_steps import modes_of, result_keys, routes_of
-from edge_node.service.life import HEARTBEAT_S
 from edge_node.service.list_actions import Actions
 from edge_node.service.list_events import Teller
 from edge_node.service.node import Node, open_node, spool_path
-from edge_node.service.process import die_with_parent, harden
 from edge_node.store import own_list
 from edge_node.store.own_list import ListedIdentity, UidOf
 from edge_node.worklist.identity import WriteBackIdentity
@@ -52,26 +48,15 @@ def wanted(config: Config) -> bool:
 
 def serve(config: Config) -> None:
     """Serve until SIGTERM; the receiver is told every few seconds what was asked, for `edge-node status`."""
-    harden()
-    die_with_parent()
-    logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = beside.begin(config)
     node = open_node(config, Role.DICOM)
     own = OwnList(config, node)
     own.start()
     telling = threading.Thread(target=own.teller.run, args=(stop,), name="list-events", daemon=True)
-    telling.start()
-    line = LocalSender(config.node.data_dir)
-    while telling.is_alive() and not stop.wait(HEARTBEAT_S):
-        try:
-            line.tell("reading_list", own.facts())
-        except EdgeNodeError:  # the receiver is starting or stopping
-            continue
-    own.stop()
-    if not stop.is_set():
-        raise SystemExit(ExitCode.SOFTWARE)
+    try:
+        beside.live(config, stop, [telling], {"reading_list": own.facts})
+    finally:
+        own.stop()
     node.database.close()
 
 

@@ -7,13 +7,11 @@ asked for again, and instances that came twice are duplicates.
 from __future__ import annotations
 
 import random
-import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -22,13 +20,9 @@ from edge_node.config.secrets import load_old_key
 from edge_node.deid import study_key_of
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry
 from edge_node.domain.pull import Kind, Match, Pulled, Retrieved, Wanted
-from edge_node.domain.status import ExitCode
 from edge_node.domain.study import Role
-from edge_node.receive.local import LocalSender
-from edge_node.service import logs
-from edge_node.service.life import HEARTBEAT_S
+from edge_node.service import beside
 from edge_node.service.node import Node, open_node, spool_path
-from edge_node.service.process import die_with_parent, harden
 from edge_node.service.pull_dimse import DicomArchive, StillWanted, not_found
 from edge_node.service.pull_requests import named
 from edge_node.service.pull_web import WebArchive
@@ -269,12 +263,7 @@ def archive_of(config: Config) -> Archive:
 
 def serve(config: Config) -> None:
     """Pull until SIGTERM; the receiver is told every few seconds, for `edge-node status`."""
-    harden()
-    die_with_parent()
-    logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = beside.begin(config)
     node = open_node(config, Role.DICOM)
     puller = Puller(config, node, archive_of(config))
     puller.queue.take_over()
@@ -282,15 +271,5 @@ def serve(config: Config) -> None:
         threading.Thread(target=puller.run, args=(stop,), name=f"pull-{number}", daemon=True)
         for number in range(config.pull.associations)
     ]
-    for thread in threads:
-        thread.start()
-    line = LocalSender(config.node.data_dir)
-    while all(thread.is_alive() for thread in threads) and not stop.wait(HEARTBEAT_S):
-        facts: dict[str, Any] = {"state": puller.state, **puller.counts}
-        with suppress(EdgeNodeError):  # the receiver is starting or stopping
-            line.tell("pull", facts)
-    if not stop.is_set():
-        raise SystemExit(ExitCode.SOFTWARE)
-    for thread in threads:
-        thread.join(5.0)
+    beside.live(config, stop, threads, {"pull": lambda: {"state": puller.state, **puller.counts}})
     node.database.close()
