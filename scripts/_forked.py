@@ -108,7 +108,7 @@ class Mutants:
             os.close(there)
             self.running[pid] = Trial(data, mutant, here)
             return
-        code = KILLED
+        code = UNKNOWN
         gc.disable()
         try:
             limit = int(10 + 8 * sum(self.seconds[number] for number in tests))
@@ -122,6 +122,7 @@ class Mutants:
             for number in order:
                 os.write(there, number.to_bytes(4, "big"))
                 if any(report.failed for report in runtestprotocol(self.items[number], nextitem=None, log=False)):
+                    code = KILLED
                     break
             else:
                 code = SURVIVED

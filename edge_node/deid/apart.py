@@ -167,7 +167,7 @@ def _frame(frame: list[Slice], transfer_syntax: str) -> Fragment | None:
     """The pieces of one frame in a single fragment of even length; None if it stays as it is."""
     body = Body(frame)
     if not bitstream.looks_inside(transfer_syntax):
-        bitstream.check_beginning(body.read(0, 4), body.size, transfer_syntax)
+        bitstream.check_beginning(body.read(0, bitstream.RLE_HEADER), body.size, transfer_syntax)
         return None
     if body.size > MOST_IN_MEMORY:
         raise TooLarge

@@ -1,7 +1,8 @@
 """Pixel data as bytes: is it as long as the header says, and does its code stream carry anything but the image?
 
-Samples and entropy-coded data are never touched. What goes: bytes behind the last frame, comment and application
-segments of JPEG and JPEG-LS, comment segments of JPEG 2000, bytes behind the end-of-image marker.
+Samples and entropy-coded data are never touched. What goes: bytes behind the last frame, of JPEG and JPEG-LS every
+segment that decoding does not need and whatever stands between two, comment segments of JPEG 2000, bytes behind the
+end-of-image marker.
 """
 
 from __future__ import annotations
@@ -32,6 +33,14 @@ _SYNTAXES = {
 # A marker in JPEG or JPEG-LS data: entropy-coded bytes after FF are 00..7F, restarts D0..D7, fill FF.
 _COUNT = re.compile(r"\+?\d{1,9}")
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+# Segments that decoding needs (ITU-T T.81 B.1.1.3, T.87 C.1.1): frames (not C8, reserved) and DHT, DAC; SOS, DQT, DNL,
+# DRI, DHP, EXP; SOF55 and LSE of JPEG-LS. Any other could say anything, and goes.
+_JPEG_SEGMENTS = frozenset([*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDA, 0xE0), 0xF7, 0xF8])
+_SCAN, _TABLES = 0xDA, 0xDB
+# Those of JPEG 2000 (ITU-T T.800 A.2, T.814 A): CAP, SIZ, COD, COC, TLM, PRF, PLM, PLT, CPF, QCD, QCC, RGN, POC, PPM,
+# PPT, CRG, COM, SOT. Lengths count here, so that an unknown one cannot be taken out: the object is refused.
+_J2K_SEGMENTS = frozenset([*range(0x50, 0x54), *range(0x55, 0x5A), *range(0x5C, 0x62), 0x63, 0x64, 0x90])
+RLE_HEADER = 64  # bytes: the number of segments and where each begins (PS3.5 G.3)
 
 
 def syntax_of(uid: str) -> Syntax:
@@ -197,7 +206,7 @@ def kept_of(frame: bytes, transfer_syntax: str) -> Kept | None:
     elif transfer_syntax in _J2K:
         kept = _jpeg_2000(frame)
     else:
-        check_beginning(frame[:4], len(frame), transfer_syntax)
+        check_beginning(frame[:RLE_HEADER], len(frame), transfer_syntax)
         return None
     at = 0
     for one in kept:
@@ -213,25 +222,34 @@ def looks_inside(transfer_syntax: str) -> bool:
 
 
 def check_beginning(begin: bytes, length: int, transfer_syntax: str) -> None:
-    """Refuse a frame of RLE or JPEG XL that does not begin like one."""
+    """Refuse a frame of RLE or JPEG XL that does not begin like one; `begin` has `RLE_HEADER` bytes of it."""
     if transfer_syntax == _RLE:
-        if length < 64 or not 1 <= struct.unpack_from("<L", begin)[0] <= 15:
+        if length < RLE_HEADER:
+            refuse("a frame does not begin with an RLE header")
+        count, *begins = struct.unpack("<16L", begin)
+        ends = [*begins[1:count], length]
+        ascending = all(a <= b for a, b in zip(begins[:count], ends, strict=False))
+        if not 1 <= count <= 15 or begins[0] != RLE_HEADER or any(begins[count:]) or not ascending:
             refuse("a frame does not begin with an RLE header")
     elif not begin.startswith(b"\xff\x0a"):
         refuse("a frame is no bare JPEG XL code stream")
 
 
 def _jpeg(data: bytes) -> Kept:
-    """One JPEG or JPEG-LS image without APPn and COM segments, except the markers that decide its colours."""
+    """One JPEG or JPEG-LS image: its scans, and of its segments those that decoding needs."""
     if not data.startswith(b"\xff\xd8"):
         refuse("a frame does not begin with the JPEG start-of-image marker")
     kept: Kept = []
-    position, run = 2, 0  # [run:position) is to be kept
+    position, run, code = 2, 0, 0  # [run:position) is to be kept
     while True:
         found = _MARKER.search(data, position)
         if found is None:
             refuse("a JPEG image has no end-of-image marker")
-        start, code = found.start(), data[found.start() + 1]
+        start = found.start()
+        if start > position and code != _SCAN:  # bytes between segments, which a decoder passes over
+            kept.append((run, position))
+            run = start
+        code = data[start + 1]
         if code == 0xD9:
             return [*kept, (run, start + 2), *_padding(data, start + 2)]
         if start + 4 > len(data):
@@ -239,7 +257,9 @@ def _jpeg(data: bytes) -> Kept:
         end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
         if code == 0xD8 or end < start + 4 or end > len(data):
             refuse("a JPEG segment is broken")
-        if (0xE0 <= code <= 0xEF or code == 0xFE) and not _decides_colours(code, data[start + 4 : end]):
+        if code == _TABLES and not _are_tables(data[start + 4 : end]):
+            refuse("a quantization table of a JPEG image is none")
+        if code not in _JPEG_SEGMENTS and not _decides_colours(code, data[start + 4 : end]):
             kept.append((run, start))
             run = end
         position = end
@@ -251,6 +271,16 @@ def _decides_colours(code: int, body: bytes) -> bool:
     if code == 0xEE:  # Adobe: colour transform
         return body.startswith(b"Adobe") and len(body) == 12
     return code == 0xE8 and body.startswith(b"mrfx") and len(body) == 5  # JPEG-LS colour transform
+
+
+def _are_tables(body: bytes) -> bool:
+    """Whether these are quantization tables of 8 or 16 bits, and nothing besides (T.81 B.2.4.1)."""
+    at = 0
+    while at < len(body):
+        if body[at] >> 4 > 1 or body[at] & 15 > 3:
+            return False
+        at += 129 if body[at] >> 4 else 65
+    return at == len(body)
 
 
 def _jpeg_2000(data: bytes) -> Kept:
@@ -280,6 +310,8 @@ def _jpeg_2000(data: bytes) -> Kept:
         length = int.from_bytes(data[position + 2 : position + 4], "big")
         if length < 2 or position + 2 + length > len(data):
             refuse("a JPEG 2000 segment is broken")
+        if code not in _J2K_SEGMENTS:
+            refuse("a JPEG 2000 stream has a segment that the standard does not know")
         if code == 0x90:  # start of tile-part: Psot counts from here, 0 means to the end
             psot = int.from_bytes(data[position + 6 : position + 10], "big")
             tile_end = position + psot if psot else 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 
 from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
+
+from edge_node.deid.remembered import remembered
 
 _ESCAPE = re.compile(rb"(\x1b(?:\$[()][A-Z]|\$[A-Z]|[()][A-Z0-9]|-[A-Z]))")
 # Escape sequences that Python's codec wants to see itself.
@@ -38,7 +39,7 @@ class Charset:
         return "".join(out).rstrip(" \0")
 
 
-@lru_cache(256)
+@remembered(256)
 def _encoding(term: str) -> str:
     wanted = re.sub(r"[^A-Z0-9]", "", term.upper())
     for known, encoding in python_encoding.items():

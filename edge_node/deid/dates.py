@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from datetime import date, timedelta
-from functools import lru_cache
+
+from edge_node.deid.remembered import remembered
 
 _DA = re.compile(r"(\d{4})(\d\d)(\d\d)|(\d{4})\.(\d\d)\.(\d\d)")
 _DT = re.compile(
@@ -12,7 +13,7 @@ _DT = re.compile(
 )
 
 
-@lru_cache(256)  # a study has few dates and many attributes that hold them
+@remembered(256)  # a study has few dates and many attributes that hold them
 def shift_da(text: str, days: int) -> str:
     """Shift one DA value or range (``a-b``, ``a-``, ``-b``); "" if any part is no date."""
     parts = text.strip().split("-")
@@ -46,7 +47,7 @@ def _move(year: int, month: int, day: int, days: int) -> date | None:
         return None
 
 
-@lru_cache(256)
+@remembered(256)
 def shift_dt(text: str, days: int) -> str:
     """Shift one DT value or range; time of day and offset stay. "" if it is no date.
 

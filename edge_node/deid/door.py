@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,7 +18,7 @@ from edge_node.deid.recipe import Recipe, combine, load
 from edge_node.deid.risk import pixel_risk
 from edge_node.deid.scene import ISSUER, PATIENT_ID, STUDY_UID, Scene, set_scene
 from edge_node.deid.verify_apart import Apart, verify_apart
-from edge_node.deid.wire import PIXEL_DATA, UNDEFINED, Element, Malformed, Node, Syntax, TooLarge
+from edge_node.deid.wire import UNDEFINED, Element, Malformed, Node, Syntax, TooLarge
 from edge_node.domain.body import Body
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Stop
 from edge_node.domain.study import Deidentified, DeidentifiedInstance, Derivation, IdentifiedInstance, RecipeId
@@ -115,7 +114,7 @@ class Deidentifier:
         ) from None
 
     def _deidentify(self, instance: IdentifiedInstance) -> Deidentified:
-        made, source, pixels, scene = self._clean(instance)
+        made, source, scene = self._clean(instance)
         names = self._pseudonyms
         return Deidentified(
             made,
@@ -123,12 +122,10 @@ class Deidentifier:
             names.source_digest(instance.transfer_syntax, instance.source.chunks(0, instance.source.size)),
             Derivation(names.key_id, names.label, scene.patient_pseudonym, scene.shift_days),
             instance_key_of(self._site_key, instance.sop_instance),
-            partial(self._first_digest, instance, _samples(source, pixels)),  # and not with the pixels themselves
         )
 
-    def _clean(self, instance: IdentifiedInstance) -> tuple[DeidentifiedInstance, Node, Pixels | bytes, Scene]:
-        """The clean object; the object as received, with its pixels if they stay apart and else with its bytes; and
-        what was known of it on the way."""
+    def _clean(self, instance: IdentifiedInstance) -> tuple[DeidentifiedInstance, Node, Scene]:
+        """The clean object; the object as received, and what was known of it on the way."""
         syntax = bitstream.syntax_of(instance.transfer_syntax)
         source, pixels = apart.read(instance.source, syntax)
         study, series, sop = (_uid(source, tag) for tag in (STUDY_UID, SERIES_UID, SOP_UID))
@@ -172,7 +169,7 @@ class Deidentifier:
             order_priority=order_priority(source),
             recipe=self.recipe_id,
         )
-        return made, source, pixels, scene
+        return made, source, scene
 
     def _checked(
         self,
@@ -201,14 +198,6 @@ class Deidentifier:
             kept_private,
         )
         return Body([beginning + head, *samples.parts, tail])
-
-    def _first_digest(self, instance: IdentifiedInstance, samples: int, sha256: str) -> str:
-        """The source digest as its first scheme made it: of the header as it came, and of the clean object's hash."""
-        # A deflated data set may be shorter than its pixels: the end is then counted as a slice of bytes counts it.
-        length = instance.source.size
-        stop = length - samples if length >= samples else max(0, 2 * length - samples)
-        header = instance.source.read(0, stop)
-        return self._pseudonyms.first_digest(instance.transfer_syntax.encode(), header, sha256.encode())
 
     def _say_what_was_done(self, clean: Node, syntax: Syntax) -> None:
         """(0012,0062..64) and (0028,0303) (PS3.15 E.1.1); (0028,0301) is not ours to say before pixels were checked."""
@@ -245,14 +234,6 @@ class Deidentifier:
             if len(self._metas) < 1000:  # SOP classes come from outside
                 self._metas[sop_class, transfer_syntax] = known
         return known
-
-
-def _samples(source: Node, pixels: Pixels | bytes) -> int:
-    """Bytes of Pixel Data without the heads of fragments."""
-    if isinstance(pixels, Pixels) and pixels.tag == PIXEL_DATA:
-        return pixels.samples
-    element = source.get(PIXEL_DATA)
-    return 0 if element is None else len(element.value) + sum(map(len, element.fragments or ()))
 
 
 def _code(value: str) -> Node:

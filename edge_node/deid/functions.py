@@ -55,8 +55,9 @@ PUBLIC_SCHEMES = frozenset(
 _WORD = re.compile(r"[^\W_]+")
 # Times (PS3.5 6.2 TM), also as ACR-NEMA wrote them (10:15:00) and as ranges; other digits are a number of something.
 _HOUR = r"(?:[01]\d|2[0-3])(?::?[0-5]\d(?::?(?:[0-5]\d|60)(?:\.\d{1,6})?)?)?"
-_HOURS = rf" *(?:{_HOUR}(?: *- *(?:{_HOUR})?)?|- *{_HOUR})? *"
-_TIME = re.compile(rf"{_HOURS}(?:\\{_HOURS})*")
+# Possessive: a blank is one time or none, and never tried as both.
+_HOURS = rf"(?: *+(?:{_HOUR}(?: *+- *+(?:{_HOUR})?)?+|- *+{_HOUR})?+ *+)"
+_TIME = re.compile(rf"{_HOURS}(?:\\{_HOURS})*+")
 _CODE = re.compile(rb"[A-Za-z0-9.{}/%*^\[\]_-]{1,16}")
 _NO_CODE = re.compile(r"[^A-Z0-9_ ]")
 _MEASURE = re.compile(r"\d{1,3}(\.\d{1,6})?")

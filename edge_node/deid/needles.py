@@ -9,12 +9,13 @@ import contextlib
 import re
 import unicodedata
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import cache
 from typing import NamedTuple
 
 from pydicom._dicom_dict import DicomDictionary
 from pydicom.datadict import keyword_for_tag
 
+from edge_node.deid.remembered import remembered
 from edge_node.deid.witness import Place, Testimony, vr_of
 
 # Values that name one person, order or device: the whole value must be gone.
@@ -150,7 +151,7 @@ def names_as_sent(was: Testimony, told: list[tuple[bool, Place]], kept: frozense
     return {part for part in found if len(part) >= 5 or (len(part) >= 4 and min(part) >= 0x80)}
 
 
-@lru_cache(256)  # the same in all instances of a series
+@remembered(256)  # the same in all instances of a series
 def _needles_of(tag: int, person: bool, value: str) -> tuple[Needle, ...]:
     if person:
         return tuple(_names(name_of(tag), value))
@@ -237,7 +238,7 @@ _CODINGS = re.findall(
 )
 
 
-@lru_cache(1024)
+@remembered(1024)
 def _forms(text: str) -> frozenset[bytes]:
     plain = text.encode("utf-8")
     forms = {plain.lower()}

@@ -10,12 +10,14 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
+from edge_node.deid.remembered import remembered
 from edge_node.domain.body import Buffer
 from edge_node.domain.errors import Stop
 from edge_node.store.seal import fingerprint
 
 WELL_KNOWN = "1.2.840.10008."
 _REMEMBERED = 256  # UIDs: study, series and frame of reference are the same in all instances of a series
+_LONGEST_UID = 64  # PS3.5 9.1; what is longer is none, and could be of any length
 WEEKS = 521  # shifts lie between -3647 and -7 days
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
 
@@ -47,13 +49,13 @@ def joined(*parts: str) -> str:
     return "|".join(part.replace("\\", "\\\\").replace("|", "\\|") for part in parts)
 
 
-@lru_cache(64)
+@remembered(64)
 def study_key_of(site_key: bytes, study_instance_uid: str) -> str:
     """The node's name for a study: 12 base32 characters, keyed hash of the original Study Instance UID."""
     return _base32(_digest(site_key, "study-key", study_instance_uid.strip(" \0")), 12)
 
 
-@lru_cache(64)
+@remembered(64)
 def patient_key(site_key: bytes, patient_id: str, issuer: str = "") -> str:
     """The name consent lists know a patient by: 20 base32 characters; "" for a patient without an ID.
 
@@ -116,9 +118,11 @@ class Pseudonyms:
             return old
         made = self._made.get(old)
         if made is None:
+            made = self._uid(old)
             if len(self._made) >= _REMEMBERED:
                 self._made.clear()
-            made = self._made[old] = self._uid(old)
+            if len(old) <= _LONGEST_UID:
+                self._made[old] = made
         return made
 
     def _uid(self, old: str) -> str:
@@ -149,10 +153,3 @@ class Pseudonyms:
         engine.update(transfer_syntax.encode())
         engine.update(fingerprint(self._fingerprint_key, chunks))
         return "2:" + engine.hexdigest()[:62]
-
-    def first_digest(self, *parts: bytes) -> str:
-        """The first scheme of such a hash, which rows of older ledgers have."""
-        engine = hmac.new(self._site_key, b"source|", "sha256")
-        for part in parts:
-            engine.update(part)
-        return engine.hexdigest()

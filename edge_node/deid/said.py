@@ -100,12 +100,11 @@ class Said:
 
 
 def _asides(encapsulated: bytes) -> Iterator[bytes]:
-    """The offset table, and of each fragment what stands before its first scan or tile and what behind its end."""
-    for number, item in enumerate(_items(encapsulated)):
-        if number:
-            yield from asides_of(item)
-        else:
-            yield item
+    """The offset table, and of each fragment what stands beside its samples."""
+    table, *fragments = _items(encapsulated) or [b""]
+    yield table
+    for fragment in fragments:
+        yield from asides_of(fragment, fragments[0][:4])
 
 
 def pixel_places(told: Testimony) -> dict[int, Place]:
@@ -113,10 +112,11 @@ def pixel_places(told: Testimony) -> dict[int, Place]:
     return {place[0]: place for place in told.of(_BULK) if place[0] in PIXELS and not place[3]}
 
 
-def _items(data: bytes) -> Iterator[bytes]:
+def _items(data: bytes) -> list[bytes]:
     """Offset table and fragments of encapsulated pixel data."""
-    position = 0
+    found, position = [], 0
     while position + 8 <= len(data) and data[position : position + 4] == b"\xfe\xff\x00\xe0":
         length = int.from_bytes(data[position + 4 : position + 8], "little")
-        yield data[position + 8 : position + 8 + length]
+        found.append(data[position + 8 : position + 8 + length])
         position += 8 + length
+    return found

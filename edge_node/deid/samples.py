@@ -19,6 +19,10 @@ _DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
 _AT_ONCE = 1 << 17
 LARGEST_FRAME = 256 << 20
 _BEGINNINGS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # of JPEG and JPEG 2000 code streams
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # of JPEG, among entropy-coded data
+_TILE_PART = re.compile(rb"\xff[\x90\xd9]")  # of JPEG 2000, behind the data of another, or the end
+_ALONE = frozenset([0x01, 0x4F, *range(0xD0, 0xD9)])  # markers without a segment
+_HEAD = 64  # bytes: an RLE header (PS3.5 G.3)
 _SCANS = re.compile(rb"\xff\xda.*?(?=\xff[\xc0-\xcf\xd8-\xfe])", re.DOTALL)
 
 
@@ -44,9 +48,11 @@ def compare(before: Body, after: Body, samples: int, *, endless: bool, closed: b
         _same_places(before, after)
     table, *places = _places(after)
     found = {_read(after, table): None}  # of offsets, if nobody has put anything else there
-    if places and _begins(after, places[0]):  # RLE, JPEG XL and video have no place for text that we know of
-        for place in places:
-            found.update(dict.fromkeys(asides_of(_read(after, place))))
+    first = after.read(places[0][0], places[0][0] + 4) if places else b""
+    whole = first.startswith(_BEGINNINGS)  # of the others, video above all, no more is known than how they begin
+    for start, stop in places:
+        piece = _read(after, (start, stop if whole else min(stop, start + _HEAD)))
+        found.update(dict.fromkeys(asides_of(piece, first)))
     return list(found)
 
 
@@ -163,10 +169,36 @@ def _same_streams(before: bytes, after: bytes) -> bool:
     return bool(old_scans == new_scans)
 
 
-def asides_of(fragment: bytes) -> Iterator[bytes]:
-    """What stands in a fragment before its first scan or tile, and what stands behind its end."""
-    begins = [at for at in (fragment.find(b"\xff\xda"), fragment.find(b"\xff\x93")) if at >= 0]
-    yield fragment[: min(begins, default=0)]
-    ends = fragment.rfind(b"\xff\xd9")
-    if ends >= 0:
-        yield fragment[ends:]
+def asides_of(fragment: bytes, first: bytes) -> Iterator[bytes]:
+    """What stands in a fragment beside its samples; `first`, how the first fragment begins, tells the kind.
+
+    Of JPEG and JPEG 2000 everything but entropy-coded data; of what has no such places the head of the frame.
+    """
+    if first.startswith(b"\xff\xd8\xff"):
+        return _beside(fragment, b"\xff\xd8", 0xDA, _MARKER)
+    if first.startswith(b"\xff\x4f\xff\x51"):
+        return _beside(fragment, b"\xff\x4f", 0x93, _TILE_PART)
+    return iter([fragment[:_HEAD]])
+
+
+def _beside(data: bytes, begin: bytes, samples: int, marker: re.Pattern[bytes]) -> Iterator[bytes]:
+    """Segments by their lengths; behind the marker `samples` entropy-coded data up to the next that is a `marker`.
+
+    A fragment that does not begin like a stream begins among samples. What is no segment is given whole.
+    """
+    at = 0 if data.startswith(begin) else _next_marker(data, 0, marker)
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != 0xD9:
+        code = data[at + 1]
+        if code == 0xFF:  # fill byte
+            at += 1
+            continue
+        alone = code in _ALONE or code == samples == 0x93
+        end = at + 2 + (0 if alone else int.from_bytes(data[at + 2 : at + 4], "big"))
+        yield data[at:end]
+        at = _next_marker(data, end, marker) if code == samples else end
+    yield data[at:]
+
+
+def _next_marker(data: bytes, at: int, marker: re.Pattern[bytes]) -> int:
+    found = marker.search(data, at)
+    return found.start() if found else len(data)

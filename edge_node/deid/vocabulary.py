@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
 from importlib import resources
+
+from edge_node.deid.remembered import remembered
 
 WORDS = frozenset(
     word
@@ -32,7 +33,7 @@ def _chunks(text: str) -> list[str]:
     return [chunk for chunk in found if chunk]
 
 
-@lru_cache(256)  # the texts of a series are the same in all its instances
+@remembered(256)  # the texts of a series are the same in all its instances
 def clean_text(text: str, forbidden: frozenset[str]) -> str:
     """Words of the vocabulary and measures ("5 mm", "120kV", "512x512") of `text`, joined by single spaces.
 

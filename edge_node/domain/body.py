@@ -47,14 +47,17 @@ class Memory:
         return len(self._view)
 
     def read(self, start: int, stop: int) -> bytes:
-        if isinstance(self._data, bytes):
-            return self._data[start:stop]  # all of it is no copy
-        return bytes(self._view[start:stop])
+        view = self._view[start:stop]
+        return self._data[start:stop] if isinstance(self._data, bytes) else bytes(view)  # of bytes, all is no copy
 
     def chunks(self, start: int, stop: int) -> Iterator[Buffer]:
         view = self._view[start:stop]
         for at in range(0, len(view), PIECE):
             yield view[at : at + PIECE]
+
+    def close(self) -> None:
+        """Give the memory back; who reads from here on gets a ValueError."""
+        self._view.release()
 
     def __reduce__(self) -> tuple[type[Memory], tuple[bytes]]:
         return Memory, (bytes(self._view),)

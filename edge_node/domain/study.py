@@ -6,15 +6,12 @@ second, and the spool, triage and forwarding accept nothing else.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
 
 from edge_node.domain.body import Body, Source
-
-_FIRST_SCHEME = re.compile(r"[0-9a-f]{64}")  # later ones begin with their number and a colon
 
 
 class Role(StrEnum):
@@ -171,18 +168,6 @@ class Deidentified:
     source_digest: str  # scheme and keyed hash of the received bytes: tells a true duplicate from a conflicting one
     derivation: Derivation = field(default=Derivation("", "", "", 0), repr=False)
     instance_key: str = ""  # keyed hash of the SOP Instance UID as received: what announcements name it by
-    # The digest as its first scheme made it, of these bytes and the sha256 of the clean object as kept: for old rows.
-    first_digest: Callable[[str], str] | None = field(default=None, repr=False, compare=False)
-
-    def is_of_source(self, digest: str, sha256: str) -> bool:
-        """Whether a ledger row with this source digest and hash of its clean object came from the same bytes.
-
-        The first scheme knew the pixels only by the clean object's hash, which names the node's version: of such a row
-        what was kept is taken as given, and the header is compared.
-        """
-        if self.first_digest is None or not _FIRST_SCHEME.fullmatch(digest):
-            return digest == self.source_digest
-        return digest == self.first_digest(sha256)
 
 
 @dataclass(frozen=True, slots=True)

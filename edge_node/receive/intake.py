@@ -94,7 +94,7 @@ class Intake:
                 received, digest.hexdigest(), error, self._peek_study(received), self._name_instance(received)
             )
         except EdgeNodeError as refused:
-            return refused
+            return refused.with_traceback(None)  # its frames hold the object
         except OSError as broken:
             return _unlucky(broken)
 

@@ -87,8 +87,8 @@ class Arrival:
         if self.in_memory > MAPPED:
             flags = mmap.MAP_SHARED | mmap.MAP_POPULATE
             mapping = mmap.mmap(self.memory, self.in_memory, flags, mmap.PROT_READ)
+        memory = Memory(mapping if mapping is not None else os.pread(self.memory, self.in_memory, 0))
         try:
-            memory = Memory(mapping if mapping is not None else os.pread(self.memory, self.in_memory, 0))
             spilled = self.spilled
             source = memory if spilled is None else Spill(self.file, spilled.key, spilled.windows, memory)
             yield IdentifiedInstance(
@@ -102,8 +102,10 @@ class Arrival:
                 self.received_at,
             )
         finally:
-            if mapping is not None:
-                with suppress(BufferError):  # an error under way still holds a view; it goes with that
+            # Closed, not only forgotten: the next object lands in the same memory, and nobody may read it as this one.
+            with suppress(BufferError):  # a piece of it is in use by an error under way; it goes with that
+                memory.close()
+                if mapping is not None:
                     mapping.close()
 
     def signal(self) -> IdentifiedSignal:

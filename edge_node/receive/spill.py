@@ -22,12 +22,10 @@ class Spill:
         self._file = file
         self._rest = rest
         self._ends = list(accumulate(windows))
-        self._windows: list[tuple[int, SealedParts]] = []
-        place = 0
-        for number, plain in enumerate(windows):
-            parts = SealedParts(key, os.pread(file, HEAD, place), plain, context(number))
-            self._windows.append((place, parts))
-            place += sealed_length(plain)
+        self._key = key
+        self._windows = windows
+        self._places = [0, *accumulate(map(sealed_length, windows))]
+        self._parts: dict[int, SealedParts] = {}  # opened when read: one bad window is one object's misfortune
         self._last: tuple[int, int, bytes] = (-1, -1, b"")
 
     @property
@@ -52,9 +50,13 @@ class Spill:
     def _opened(self, window: int, index: int) -> bytes:
         """A chunk; the last one is kept, because heads of fragments are read one by one."""
         if self._last[:2] != (window, index):
-            place, parts = self._windows[window]
-            offset, length = parts.place(index)
+            place = self._places[window]
             try:
+                parts = self._parts.get(window)
+                if parts is None:
+                    head = os.pread(self._file, HEAD, place)
+                    parts = self._parts[window] = SealedParts(self._key, head, self._windows[window], context(window))
+                offset, length = parts.place(index)
                 plain = parts.open(index, os.pread(self._file, length, place + offset))
             except Quarantine:  # our own file, in this very minute: the disk is at fault, not the object
                 raise OSError("a spilled window does not open") from None

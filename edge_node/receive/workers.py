@@ -53,13 +53,16 @@ def _serve(pipe: socket.socket, make_accept: Callable[..., AcceptAll], arguments
             with ExitStack() as open_ones:
                 arrivals = _with_handles(pickle.loads(message), handles)  # noqa: S301  from our parent, over a private pipe
                 answers = accept([a.signal() if a.command else open_ones.enter_context(a.opened()) for a in arrivals])
+                plain = [_plain(answer) for answer in answers]
+                del answers  # errors hold what they were raised over, and the next batch may be hours away
         except Exception as error:
             log.exception("worker.unexpected")
-            answers = [Retry("receive.worker-failed", f"a worker failed on a batch ({type(error).__name__})")] * BATCH
+            failed = Retry("receive.worker-failed", f"a worker failed on a batch ({type(error).__name__})")
+            plain = [_plain(failed)] * BATCH
         finally:
             for handle in handles:
                 os.close(handle)
-        pipe.send(pickle.dumps([_plain(answer) for answer in answers]))
+        pipe.send(pickle.dumps(plain))
 
 
 def _with_handles(arrivals: list[Arrival], handles: list[int]) -> list[Arrival]:

@@ -35,7 +35,7 @@ class _Kept:
 
 MOST_KEYS = 512
 # Built once: building a statement costs more than running it.
-_KNOWN = select(instance.c.sop_uid, instance.c.source_digest, instance.c.recipe_sha256, instance.c.sha256).where(
+_KNOWN = select(instance.c.sop_uid, instance.c.source_digest, instance.c.recipe_sha256).where(
     instance.c.sop_uid.in_(bindparam("uids", expanding=True))
 )
 _TRIALS = select(study.c.study_key, study.c.trial, study.c.study_uid).where(
@@ -130,12 +130,12 @@ class IntakeStore:
         copy under those of another could be joined to it by its pixels.
         """
         uids, keys = [one.uid for one in batch], list({one.study_key for one in batch})
-        kept = {row[0]: (row[1], row[2], row[3]) for row in connection.execute(_KNOWN, {"uids": uids})}
+        kept = {row[0]: (row[1], row[2]) for row in connection.execute(_KNOWN, {"uids": uids})}
         trials = {row[0]: (row[1], row[2]) for row in connection.execute(_TRIALS, {"study_keys": keys})}
         answers: list[Answer | None] = []
         for one in batch:
             what = one.what.instance
-            trial, mine = (what.recipe.trial, what.study_uid), (one.what.source_digest, what.recipe.sha256, "")
+            trial, mine = (what.recipe.trial, what.study_uid), (one.what.source_digest, what.recipe.sha256)
             if trials.setdefault(one.study_key, trial) != trial:
                 answers.append(OtherPseudonyms())
                 continue
@@ -342,11 +342,11 @@ class IntakeStore:
         return Receipt(Received.QUARANTINED, study_key or "", error.code)
 
 
-def _answer(one: Clean, digest: str, recipe_sha256: str, sha256: str) -> Answer:
-    """To an object that is kept, with that source digest, by that recipe, and with that hash."""
+def _answer(one: Clean, digest: str, recipe_sha256: str) -> Answer:
+    """To an object that is kept, with that source digest and by that recipe."""
     if recipe_sha256 != one.what.instance.recipe.sha256:
         return OtherRecipe()
-    return Receipt(Received.DUPLICATE, one.study_key) if one.what.is_of_source(digest, sha256) else Conflict()
+    return Receipt(Received.DUPLICATE, one.study_key) if digest == one.what.source_digest else Conflict()
 
 
 def _used(connection: Connection, study_key: str, recipe_sha256: str) -> bool:

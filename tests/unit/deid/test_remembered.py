@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_node.deid import witness
-from edge_node.deid.pseudonym import _base32
+from edge_node.deid.pseudonym import Pseudonyms, _base32
+from edge_node.deid.remembered import LONGEST, remembered
 from tests.unit.deid.objects import DEIDENTIFIER, ct, received
 
 
@@ -36,9 +37,33 @@ def test_codes_of_the_method_that_were_read_before_stand_where_they_stand(syntax
     assert any(place[3] for places in again[0].values() for place in places)
 
 
-def test_nothing_that_was_received_is_remembered() -> None:
+def test_codes_of_the_method_as_received_are_not_kept_for_the_next_object() -> None:
     witness._methods.clear()
     source = ct()
     source.add_new(0x00120064, "SQ", [ct()[:0x00100000]])
     witness.witness(received(source).dataset, implicit=False, big=False)
     assert not witness._methods
+
+
+def test_a_long_value_is_worked_out_each_time_and_a_short_one_once() -> None:
+    asked: list[str] = []
+
+    @remembered(2)
+    def length(text: str, among: frozenset[str]) -> int:
+        asked.append(text)
+        return len(text) + len(among)
+
+    few, many = frozenset({"a"}), frozenset(map(str, range(LONGEST + 1)))
+    short, long = "x" * LONGEST, "x" * (LONGEST + 1)
+    for text, among, times in ((short, few, 1), (long, few, 2), (short, many, 2)):
+        asked.clear()
+        assert length(text, among) == length(text, among) == len(text) + len(among)
+        assert len(asked) == times
+
+
+def test_a_uid_that_is_none_is_not_remembered_and_gets_the_same_pseudonym() -> None:
+    names = Pseudonyms(bytes(32))
+    long = "1." + "2" * 100_000
+    assert names.uid(long) == names.uid(long) == Pseudonyms(bytes(32)).uid(long)
+    assert names.uid("1.2.3") == names.uid("1.2.3")
+    assert list(names._made) == ["1.2.3"]

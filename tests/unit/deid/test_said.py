@@ -87,27 +87,37 @@ def framed(*parts: bytes) -> bytes:
     return b"".join(mark(EXPLICIT, ITEM, len(part)) + part for part in parts)
 
 
+TABLE, SCAN = b"\xff\xdb\0\5abc", b"\xff\xda\0\4xy"
+TILE = b"\xff\x90\0\4gh\xff\x93"
+
+
 @pytest.mark.parametrize(
     ("fragment", "beside"),
     [
-        (b"\xff\xd8HEAD\xff\xdascan\xff\xdascan\xff\xd9tail", [b"\xff\xd8head", b"\xff\xd9tail"]),
-        (b"\xff\x4fHEAD\xff\x93tile\xff\x93tile\xff\xda\xff\xd9", [b"\xff\x6fhead", b"\xff\xd9"]),
-        (b"\xff\xd8HEAD\xff\xda\xff\xd9XX\xff\xd9tail", [b"\xff\xd8head", b"\xff\xd9tail"]),
-        (b"\xff\xdascan\xff\x93", [b""]),
-        (b"\xff\x93scan\xff\xda", [b""]),
-        (b"\xff\xd9tail", [b"", b"\xff\xd9tail"]),
-        (b"RLE or whatever", [b""]),
+        (b"\xff\xd8" + TABLE + SCAN + b"data\xff\xd9tail", [b"\xff\xd8", TABLE, SCAN, b"\xff\xd9tail"]),
+        (b"\xff\xd8\xff" + TABLE + SCAN + b"da\xff\0ta", [b"\xff\xd8", TABLE, SCAN, b""]),
+        (b"\xff\xd8" + SCAN + b"d\xff\xd3ata" + TABLE + SCAN + b"data", [b"\xff\xd8", SCAN, TABLE, SCAN, b""]),
+        (b"\xff\xd8" + TABLE + b"lost" + SCAN + b"data", [b"\xff\xd8", TABLE, b"lost" + SCAN + b"data"]),
+        (b"\xff\xd8" + SCAN + b"\xff\xd9xx\xff\xd9tail", [b"\xff\xd8", SCAN, b"\xff\xd9xx\xff\xd9tail"]),
+        (b"\xff\x4f\xff\x51\0\4ef" + TILE + b"data" + TILE + b"\xff\xd9",
+         [b"\xff\x6f", b"\xff\x71\0\4ef", TILE[:6], TILE[6:], TILE[:6], TILE[6:], b"\xff\xd9"]),
+        (b"R" * 63 + b"LE or whatever", [b"r" * 63 + b"l"]),
     ],
-)
-def test_of_compressed_pixels_what_stands_before_the_scan_and_behind_the_end_is_looked_in(
-    fragment: bytes, beside: list[bytes]
-) -> None:
+)  # fmt: skip
+def test_of_compressed_pixels_everything_beside_the_samples_is_looked_in(fragment: bytes, beside: list[bytes]) -> None:
     value = framed(b"Table", fragment) + mark(EXPLICIT, SEQUENCE_END, 0)
     data = sent(EXPLICIT, 0x00282000, "OB", b"Profile") + sent(EXPLICIT, 0x7FE00010, "OB", value, OPEN)
     was = witness(data, implicit=False, big=False)
     assert Said(was, False).binary == b"\n".join([b"profile", b"table", *beside])
     assert Said(was, True).binary == b"profile"
     assert was.value(pixel_places(was)[0x7FE00010]) == framed(b"Table", fragment)
+
+
+def test_a_fragment_in_the_middle_of_a_stream_begins_among_samples() -> None:
+    parts = b"\xff\xd8" + SCAN + b"da", b"ta Quincy" + TABLE + SCAN + b"da", b"ta"
+    value = framed(b"", *parts) + mark(EXPLICIT, SEQUENCE_END, 0)
+    was = witness(sent(EXPLICIT, 0x7FE00010, "OB", value, OPEN), implicit=False, big=False)
+    assert Said(was, False).binary == b"\n".join([b"", b"\xff\xd8", SCAN, b"", TABLE, SCAN, b"", b""])
 
 
 def nested(levels: int) -> bytes:

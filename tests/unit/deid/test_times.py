@@ -23,6 +23,12 @@ def test_a_number_that_is_no_time_goes(text: str) -> None:
     assert clean(ct(SeriesTime=text))[1].SeriesTime == ""
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value")
+@pytest.mark.parametrize("text", ["\\".join([" "] * 5000) + "\\x", "12-" + " " * 60_000 + "x", "12\\" * 16_000 + "x"])
+def test_a_long_value_that_is_almost_times_is_judged_at_all(text: str) -> None:
+    assert clean(ct(SeriesTime=text))[1].SeriesTime == ""  # an expression that tried every way would not come back
+
+
 @given(st.lists(st.times(), min_size=1, max_size=3))
 def test_every_time_of_day_stays(moments: list[object]) -> None:
     texts = [format(moment, "%H%M%S.%f") for moment in moments]

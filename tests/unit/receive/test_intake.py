@@ -10,7 +10,6 @@ from sqlalchemy import select
 
 from edge_node.deid import peek_study_key
 from edge_node.deid.choice import Choice, Recipes
-from edge_node.deid.pseudonym import Pseudonyms
 from edge_node.domain.selection import Condition, plain
 from edge_node.domain.study import IdentifiedInstance, StudyState
 from edge_node.receive.intake import Intake
@@ -161,20 +160,3 @@ def test_an_object_that_comes_again_after_an_upgrade_is_a_duplicate_and_one_with
     changed = sent(PixelData=bytes(range(1, 33)))
     assert upgraded.take(changed) == (Received.QUARANTINED, "receive.conflicting-duplicate")
     assert upgraded.take(sent(KVP="140")) == (Received.QUARANTINED, "receive.conflicting-duplicate")
-
-
-def test_a_row_with_the_first_scheme_of_digests_makes_no_conflict_where_there_is_none(door: Door) -> None:
-    """It named the pixels by the hash of the clean object, in which the node's version stands."""
-    door.take(sent())
-    [kept] = door.rows(instance)
-    header = sent().dataset[:-32]
-    first = Pseudonyms(KEY).first_digest(kept.transfer_syntax.encode(), header, kept.sha256.encode())
-    with door.store.database.write() as connection:
-        connection.execute(instance.update().values(source_digest=first))
-    for version in ("1", "2"):
-        later = Door(door.store, Recipes(CHOICES, KEY, version=version))
-        assert later.take(sent()) == (Received.DUPLICATE, "")
-        assert later.take(sent(KVP="140"))[1] == "receive.conflicting-duplicate"
-        assert [row.source_digest for row in later.rows(instance)] == [first]
-    [held] = door.rows(quarantine)
-    assert held.code == "receive.conflicting-duplicate"
