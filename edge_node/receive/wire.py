@@ -144,7 +144,8 @@ class Wire(AssociationSocket):  # type: ignore[misc]  # pynetdicom has no types
             return
 
     def finish(self) -> None:
-        """Close the socket for good."""
+        """Close the socket for good; nothing that was read ahead stays in memory."""
         self.hang_up()
         self._connection.close()
+        self._ahead[:] = bytes(READ_AHEAD)
         self._is_connected = False

@@ -12,9 +12,10 @@ import os
 import pickle
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from multiprocessing.process import BaseProcess
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 AcceptAll = Callable[[Sequence[IdentifiedInstance | IdentifiedSignal]], list[Receipt | EdgeNodeError]]
 START_S = 60.0
 WORK_S = 600.0  # a worker that takes longer over a batch is taken for dead
+FORGET_S = 60.0  # after its last instance a worker is replaced: what it has seen is gone with it
 BATCH = 16
 BATCH_BYTES = 32 << 20
 _MESSAGE = 1 << 18  # a batch of questions or answers; each is a few hundred bytes
@@ -88,6 +90,8 @@ def _answer(kind: str, *words: Any) -> Receipt | EdgeNodeError:
 class _Worker:
     process: BaseProcess
     pipe: socket.socket
+    used: float = 0.0  # when it last answered; 0: never
+    leaving: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -154,12 +158,19 @@ class WorkerPool:
     """
 
     def __init__(
-        self, count: int, make_accept: Callable[..., AcceptAll], arguments: tuple[Any, ...], *, wait_s: float
+        self,
+        count: int,
+        make_accept: Callable[..., AcceptAll],
+        arguments: tuple[Any, ...],
+        *,
+        wait_s: float,
+        spawning: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         self._context = multiprocessing.get_context("spawn")
         self._make_accept = make_accept
         self._arguments = arguments
         self._wait_s = wait_s
+        self._spawning = spawning
         self._count = count
         self._lock = threading.Lock()
         self._idle: list[_Worker] = []
@@ -178,7 +189,8 @@ class WorkerPool:
         process = self._context.Process(
             target=_serve, args=(theirs, self._make_accept, self._arguments), name="deid", daemon=True
         )
-        process.start()
+        with self._spawning():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 
@@ -240,6 +252,9 @@ class WorkerPool:
 
     def _free(self, worker: _Worker) -> None:
         with self._lock:
+            if worker.leaving:
+                worker.pipe.close()
+                return
             heir = next((ticket for ticket in self._waiting.tickets() if ticket.worker is None), None)
             if heir is None:
                 self._idle.append(worker)
@@ -254,9 +269,36 @@ class WorkerPool:
         if not message:
             raise EOFError
         answers = [_answer(*plain) for plain in pickle.loads(message)]  # noqa: S301  our own child, a private pipe
+        worker.used = time.monotonic()
         if len(answers) < len(arrivals):
             raise EOFError
         return answers
+
+    def forget(self, idle_s: float = FORGET_S) -> None:
+        """Replace one worker that has had nothing to do for so long since its last instance; called now and then.
+
+        The new one is ready before the old one goes. Raises Retry("receive.worker-not-ready"); the old one stays then.
+        """
+        with self._lock:
+            before = time.monotonic() - idle_s
+            done = next((worker for worker in self._idle if 0 < worker.used < before), None)
+        if done is None or self._closing.is_set():
+            return
+        fresh = self._spawn()
+        try:
+            self._wait_ready(fresh)
+        except Retry:
+            fresh.process.kill()
+            raise
+        with self._lock:
+            done.leaving = True
+            idle = done in self._idle
+            if idle:
+                self._idle.remove(done)
+        self._free(fresh)
+        if idle:  # else it goes when it is free
+            done.pipe.close()
+            done.process.join(5.0)
 
     def _again(self, batch: list[_Ticket]) -> None:
         """After a worker's death: every one of its instances once more, alone, because one of them may be why."""
@@ -276,7 +318,7 @@ class WorkerPool:
         worker.pipe.close()
         worker.process.join(1.0)
         worker.process.kill()
-        if self._closing.is_set():
+        if self._closing.is_set() or worker.leaving:
             return
         log.error("worker.replaced", code=str(worker.process.exitcode))
 

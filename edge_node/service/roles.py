@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import structlog
 
@@ -17,12 +18,12 @@ from edge_node.domain.announcement import CLASSES, Kind
 from edge_node.domain.errors import Stop
 from edge_node.domain.study import Role
 from edge_node.pipeline import Bench, Targets, Work
-from edge_node.receive.workers import AcceptAll, WorkerPool
+from edge_node.receive.workers import FORGET_S, AcceptAll, WorkerPool
 from edge_node.service import logs, notify
 from edge_node.service.housekeeping import Job
 from edge_node.service.life import HEARTBEAT_S, Life
 from edge_node.service.node import Node, escrow_of, open_node, spool_path
-from edge_node.service.process import die_with_parent, harden, more_handles
+from edge_node.service.process import die_with_parent, harden, more_handles, starting
 from edge_node.service.site_keys import SiteKey, continuing
 from edge_node.store.commitments import TARGET as COMMITMENT
 from edge_node.store.spool import free_bytes
@@ -81,7 +82,9 @@ def _dicom(config: Config) -> int:
     escrow_of(config)  # what is wrong with it must end the role, not each worker
     notify.status("starting the de-identifying workers")
     count = config.receive.workers or min(8, os.cpu_count() or 1)
-    pool = WorkerPool(count, make_intake, (config,), wait_s=config.receive.network_timeout_s / 2)
+    # Workers are quick and short-lived instead: `forget` replaces them.
+    quick = partial(starting, forgetful=False)
+    pool = WorkerPool(count, make_intake, (config,), wait_s=config.receive.network_timeout_s / 2, spawning=quick)
     pool.start()
     reserve, low = config.storage.reserve_mb * 1_000_000, config.storage.low_mb * 1_000_000
     folder = spool_path(config)
@@ -131,7 +134,7 @@ def _dicom(config: Config) -> int:
         pool.close()
 
     tell = Job("refused", HEARTBEAT_S, lambda: life.tell(refused=scp.refused.rows()))
-    return life.live([tell], drain=drain)
+    return life.live([tell, Job("forget", FORGET_S / 4, pool.forget)], drain=drain)
 
 
 @contextlib.contextmanager
@@ -187,7 +190,8 @@ def _keep(name: str, step: str, body: Callable[[Config], None], config: Config, 
     context = multiprocessing.get_context("spawn")
     while not stop.is_set():
         child = context.Process(target=logs.guarded, args=(body, config), name=name, daemon=True)
-        child.start()
+        with starting(forgetful=True):
+            child.start()
         while child.is_alive() and not stop.wait(0.2):
             pass
         if stop.is_set():

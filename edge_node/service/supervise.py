@@ -19,7 +19,7 @@ import structlog
 
 from edge_node.domain.status import ExitCode
 from edge_node.domain.study import Role
-from edge_node.service.process import SUPERVISOR_VARIABLE, harden
+from edge_node.service.process import FORGETFUL, SUPERVISOR_VARIABLE, harden
 
 log = structlog.get_logger()
 
@@ -70,6 +70,8 @@ class Supervisor:
         command = [sys.executable, "-m", "edge_node", *self._arguments, "run", "--role", str(role)]
         environment = {**os.environ, SUPERVISOR_VARIABLE: str(os.getpid())}
         environment.pop("NOTIFY_SOCKET", None)
+        if role is Role.DICOM:
+            environment |= FORGETFUL
         return _Child(role, subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL), time.monotonic())
 
     def _restart(self, child: _Child, ended: int) -> None:

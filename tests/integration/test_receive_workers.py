@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,15 @@ def accept_or_die():  # type: ignore[no-untyped-def]
         if any(one.dataset == b"slow" for one in batch):
             time.sleep(0.5)
         return [Receipt(Received.STORED, f"{one.sop_instance} {len(one.dataset)} {len(batch)}") for one in batch]
+
+    return accept
+
+
+def say_who():  # type: ignore[no-untyped-def]
+    """A worker that gives its process number in its receipts."""
+
+    def accept(batch: Sequence[IdentifiedInstance]) -> list[Receipt | EdgeNodeError]:
+        return [Receipt(Received.STORED, f"1.2.3 {os.getpid()}") for _ in batch]
 
     return accept
 
@@ -121,5 +131,47 @@ def test_neighbours_of_an_instance_that_kills_its_worker_are_taken() -> None:
         assert answers.pop(b"die") == "receive.worker-died"
         assert len(answers) == 3
         assert all(isinstance(answer, Receipt) for answer in answers.values())
+    finally:
+        pool.close()
+
+
+def process_of(pool: WorkerPool) -> str:
+    return accept(pool, b"who").study_key.split()[1]
+
+
+def test_a_worker_that_has_seen_instances_is_replaced_when_it_rests_and_one_that_has_not_stays() -> None:
+    pool = WorkerPool(1, say_who, (), wait_s=20)
+    pool.start()
+    try:
+        [unused] = multiprocessing.active_children()
+        pool.forget(0)
+        assert [child.pid for child in multiprocessing.active_children()] == [unused.pid]
+        first = process_of(pool)
+        pool.forget(3600)
+        assert process_of(pool) == first
+        pool.forget(0)
+        assert process_of(pool) not in (first, "")
+        assert not Path(f"/proc/{first}").exists()
+    finally:
+        pool.close()
+
+
+def test_nobody_waits_for_the_replacement_of_a_worker() -> None:
+    pool = WorkerPool(1, say_who, (), wait_s=20)
+    pool.start()
+    try:
+        first = process_of(pool)
+        replacing = threading.Thread(target=pool.forget, args=(0,))
+        replacing.start()
+        while_it_starts = set()
+        while replacing.is_alive():
+            while_it_starts.add(process_of(pool))
+        replacing.join()
+        assert first in while_it_starts
+        assert process_of(pool) != first
+        deadline = time.monotonic() + 10
+        while len(multiprocessing.active_children()) > 1:
+            assert time.monotonic() < deadline, "the old worker stayed"
+            time.sleep(0.05)
     finally:
         pool.close()
