@@ -244,6 +244,17 @@ def test_a_word_of_too_many_studies_or_instances_is_refused_by_name(hospital: Ho
     assert {row["reason"] for row in hospital.scp.refused.rows()} == {"announce.too-long"}
 
 
+def test_a_scouts_own_step_does_not_settle_the_whole_study(hospital: Hospital) -> None:
+    hospital.create()
+    hospital.send(1, 2, 3)
+    hospital.set("COMPLETED", 1)
+    assert hospital.settle()[0] == "RECEIVING"
+    other = STEP + ".2"
+    hospital.create(step=other)
+    hospital.set("COMPLETED", 2, 3, step=other)
+    assert hospital.settle() == ("SETTLED", "step completed, all 3 announced came", True)
+
+
 def test_what_a_site_does_not_want_is_not_negotiated(site: Site) -> None:
     hospital = Hospital(site, signals=["ian"])
     try:
@@ -300,7 +311,7 @@ def test_images_and_steps_may_share_an_association(hospital: Hospital) -> None:
         done = Dataset()
         done.PerformedProcedureStepStatus = "COMPLETED"
         series = Dataset()
-        series.ReferencedImageSequence = [reference(1, 1)]
+        series.ReferencedImageSequence = [reference(1, 1), reference(2, 1)]
         done.PerformedSeriesSequence = [series]
         status, _ = association.send_n_set(done, ModalityPerformedProcedureStep, STEP)
         assert status.Status == Status.SUCCESS
