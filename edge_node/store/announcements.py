@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, exists, func, insert, select, update
@@ -16,7 +17,7 @@ from edge_node.store.tables import announced_instance, announcement, instance, q
 FINAL = tuple(state for state in StepState if state.final)
 MOST_STEPS, MOST_NOTICES = 256, 256  # of one study
 MOST_NOTICED = 50_000  # instances that all notices of one study list
-PORTION = 5  # signals forgotten in one transaction, with up to ten thousand instances each, a notice's with more
+PORTION, PORTION_LISTED = 200, 50_000  # rows, and instances listed by them, that are forgotten in one transaction
 
 
 def is_known(connection: Connection, said: Announcement) -> bool:
@@ -186,7 +187,14 @@ def old(connection: Connection, before: float, unknown_before: float) -> list[tu
     """Some (signal, study) that nobody changed since `before`, or whose study never came and nobody changed since
     `unknown_before` (seconds since the epoch); none when none are left."""
     query = select(announcement.c.signal_key, announcement.c.study_key).where(_is_old(before, unknown_before))
-    return [(row.signal_key, row.study_key) for row in connection.execute(query.limit(PORTION))]
+    pairs = [(str(row.signal_key), str(row.study_key)) for row in connection.execute(query.limit(PORTION))]
+    named = announced_instance.c.signal_key.in_({signal for signal, _ in pairs})
+    by = announced_instance.c.signal_key
+    counts = select(by, func.count()).where(named).group_by(by)
+    listed: dict[str, int] = {str(signal): int(count) for signal, count in connection.execute(counts)}
+    totals = accumulate(listed.pop(signal, 0) for signal, _ in pairs)
+    few = [pair for pair, total in zip(pairs, totals, strict=True) if total <= PORTION_LISTED]
+    return few or pairs[:1]
 
 
 def forget(connection: Connection, pairs: Sequence[tuple[str, str]], before: float, unknown_before: float) -> int:

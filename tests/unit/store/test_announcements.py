@@ -148,6 +148,26 @@ def test_what_is_said_of_studies_that_never_come_is_forgotten_after_a_day(store:
     assert sorted(listed) == ["of BOTH", "of KNOWN", "of TODAY"]
 
 
+def test_a_flood_is_forgotten_in_portions_that_hold_the_ledger_for_a_moment(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcements, "PORTION_LISTED", 25)
+    record(store, *(create(f"STEP{n}", f"S{n}", f"T{n}") for n in range(5)), at=0.0)
+    record(store, *(done(f"STEP{n}", *names(10), state=StepState.IN_PROGRESS) for n in range(5)), at=0.0)
+    record(store, create("LONG", "S9"), done("LONG", *names(100)), at=0.0)
+    sizes = []
+    while rows(store, announcement):
+        with store.database.read() as connection:
+            pairs = announcements.old(connection, 1.0, 1.0)
+        before = rows(store)
+        with store.database.write() as connection:
+            assert announcements.forget(connection, pairs, 1.0, 1.0) == len(pairs)
+        sizes.append(before - rows(store))
+    assert rows(store) == 0
+    assert sorted(sizes)[-1] == 100  # one that is longer by itself goes by itself
+    assert all(size <= 25 for size in sorted(sizes)[:-1])
+
+
 def test_a_study_of_hundreds_of_steps_and_thousands_of_instances_is_judged_in_a_moment(
     store: Store, clean_instance: Make
 ) -> None:
