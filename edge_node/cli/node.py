@@ -116,7 +116,8 @@ def _page(shot: dict[str, Any]) -> Group:
     if shot["failing"]:
         failing = _grid("role", "process", "exit code", "why")
         for row in shot["failing"]:
-            failing.add_row(row["role"], row["process"], str(row["exit_code"]), f"{row['code']} (edge-node docs CODE)")
+            why = f"{row['code']} (edge-node docs {row['code']})"
+            failing.add_row(row["role"], row["process"], str(row["exit_code"]), why)
         parts += ["", Text("processes that do not stay (see the log of their role)", "bold red"), failing]
     parts += [
         "",

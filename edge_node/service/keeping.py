@@ -64,9 +64,12 @@ class Keeper:
                 raise Stop(f"{step}.cannot-start", f"the {name} process stops for its configuration, see the log above")
             pause = LONGEST_PAUSE_S if final else min(LONGEST_PAUSE_S, PAUSE_S * 2**deaths)
             deaths += 1
-            log.error("process.replaced", process=name, exit_code=child.exitcode, seconds=pause)
+            told: dict[str, object] = {"process": name, "code": f"{step}.cannot-start", "exit_code": child.exitcode}
             if final or deaths >= TOLD_AFTER:
-                self._tell(name, {"process": name, "code": f"{step}.cannot-start", "exit_code": child.exitcode})
+                self._tell(name, told)
+            else:
+                del told["code"]
+            log.error("process.replaced", **told, seconds=pause)
             if stop.wait(pause):
                 return
 

@@ -131,6 +131,20 @@ def test_an_object_over_the_limit_is_cut_off_before_it_is_in_memory(
     assert list(node.studies().values()) == [1]  # what came before it stays
 
 
+def test_a_claim_of_four_gigabytes_is_not_waited_for(node: PullingNode, pacs: Pacs) -> None:
+    def claims(event: Any) -> Iterator[Any]:
+        event.assoc.dul.socket.socket.sendall(b"\x04\x00\xff\xff\xff\xf0" + bytes(1000))
+        time.sleep(1.0)
+        yield 0
+
+    pacs.server.unbind(evt.EVT_C_GET, pacs.get)
+    pacs.server.bind(evt.EVT_C_GET, claims)
+    begun = time.monotonic()
+    row = worked(node, node.asking(pacs.port, method="get"))
+    assert time.monotonic() - begun < 10
+    assert (row["state"], row["code"]) == ("FAILED", "pull.object-too-large")
+
+
 def test_objects_that_are_large_together_and_not_alone_all_come(node: PullingNode, pacs: Pacs) -> None:
     pacs.objects = [sized(number, 1024) for number in range(1, 9)]
     puller = node.asking(pacs.port, method="get")
