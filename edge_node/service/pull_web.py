@@ -8,13 +8,13 @@ from http import HTTPStatus
 from typing import Any
 
 from edge_node.config.schema import Config
-from edge_node.domain.errors import Retry
+from edge_node.domain.errors import Quarantine, Retry
 from edge_node.domain.pull import Kind, Match, Retrieved, Wanted
 from edge_node.domain.status import Status
 from edge_node.receive.multipart import MultipartError, MultipartReader, boundary_of
 from edge_node.service.pull_dimse import StillWanted
 from edge_node.service.pull_match import Matches
-from edge_node.service.stow_door import Door
+from edge_node.service.stow_door import TOO_LARGE, Door
 from edge_node.worklist.web import WebServer
 
 CALLING_AE = "PULL"
@@ -60,7 +60,8 @@ class WebArchive:
     def retrieve(self, match: Match, wanted: StillWanted, breathe: Callable[[], None]) -> Retrieved:
         """Fetch the study, object by object into the receiver.
 
-        Raises Retry ``pull.unavailable``, ``pull.retrieve-failed``, ``pull.cancelled``.
+        Raises Retry ``pull.unavailable``, ``pull.retrieve-failed``, ``pull.cancelled``; Quarantine
+        ``pull.object-too-large``.
         """
         sent = failed = 0
         with (
@@ -74,11 +75,15 @@ class WebArchive:
                     if not wanted():
                         raise Retry("pull.cancelled", "the retrieval was cancelled", counts=False)
                     breathe()
-                    taken = self._door.take(part.chunks(), "", match.study_uid)
-                    sent, failed = (
-                        sent + (taken.status is Status.SUCCESS),
-                        failed + (taken.status is not Status.SUCCESS),
-                    )
+                    taken, word = self._door.taken(part.chunks(), "", match.study_uid)
+                    if word == TOO_LARGE:
+                        raise Quarantine(
+                            "pull.object-too-large",
+                            f"{self._server} sends an object larger than [receive] max_object_mb; it was cut off",
+                            hint="raise receive.max_object_mb",
+                        )
+                    safe = taken.status is Status.SUCCESS
+                    sent, failed = sent + safe, failed + (not safe)
             except MultipartError:
                 raise Retry("pull.retrieve-failed", f"{self._server} broke off, or sent no multipart answer") from None
         return Retrieved(sent, failed)

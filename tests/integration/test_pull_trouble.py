@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from edge_node.service import pulling
 from edge_node.service.pulling import Puller
 from tests.integration.announcing_hospital import encoded
 from tests.integration.peers_orthanc import free_port
-from tests.integration.puller import PullingNode, uid
+from tests.integration.puller import PullingNode, part10, uid
 from tests.unit.service.site import Site, image, site
 
 __all__ = ["site"]
@@ -151,6 +151,44 @@ def test_objects_that_are_large_together_and_not_alone_all_come(node: PullingNod
     puller._archive._largest = len(pacs.objects[0].PixelData) + 100_000  # type: ignore[attr-defined]
     assert worked(node, puller)["code"] == "pull.complete"
     assert list(node.studies().values()) == [8]
+
+
+class Endless(BaseHTTPRequestHandler):
+    """Finds one study, and sends an object that never ends."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        if "?" in self.path:
+            body = b'[{"0020000D":{"vr":"UI","Value":["' + uid(1).encode() + b'"]}}]'
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.send_header("Content-Type", 'multipart/related; type="application/dicom"; boundary=b')
+        self.end_headers()
+        with suppress(OSError):
+            self.wfile.write(b"--b\r\n\r\n" + self.server.object)  # type: ignore[attr-defined]
+            while True:
+                self.wfile.write(bytes(1 << 20))
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def test_an_object_without_end_is_cut_off_on_the_web_too(node: PullingNode, tmp_path: Path) -> None:
+    server: Any = HTTPServer(("127.0.0.1", 0), Endless)
+    server.object = part10(image(1), tmp_path).read_bytes()[:-2]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        puller = node.asking(1, method="web", web=f"http://127.0.0.1:{server.server_port}")
+        puller._archive._door._largest = 8_000_000  # type: ignore[attr-defined]
+        begun = time.monotonic()
+        row = worked(node, puller)
+        assert time.monotonic() - begun < 15
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert (row["state"], row["code"]) == ("FAILED", "pull.object-too-large")
 
 
 class Pages(BaseHTTPRequestHandler):
