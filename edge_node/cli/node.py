@@ -113,6 +113,12 @@ def _page(shot: dict[str, Any]) -> Group:
             detail,
         )
     parts: list[Any] = [head, "", roles]
+    if shot["failing"]:
+        failing = _grid("role", "process", "exit code", "why")
+        for row in shot["failing"]:
+            why = f"{row['code']} (edge-node docs {row['code']})"
+            failing.add_row(row["role"], row["process"], str(row["exit_code"]), why)
+        parts += ["", Text("processes that do not stay (see the log of their role)", "bold red"), failing]
     parts += [
         "",
         Text.assemble(("studies  ", "bold"), "  ".join(f"{k} {v}" for k, v in shot["studies"].items()) or "none"),

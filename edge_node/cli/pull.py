@@ -206,10 +206,14 @@ def _follow(config: Config, job: str, *, quiet: bool) -> dict[str, Any]:
 
 
 def _state(config: Config) -> str:
-    """What the pulling process says of itself, ``node-down`` when it says nothing."""
+    """What the pulling process says of itself, ``node-down`` when nobody says anything; or why it cannot start."""
     from edge_node.service.snapshot import snapshot
 
-    role = next((one for one in snapshot(config).roles if one["role"] == Role.DICOM), {})
+    shot = snapshot(config)
+    role = next((one for one in shot.roles if one["role"] == Role.DICOM), {})
+    failing = next((str(one["code"]) for one in shot.failing if one["process"] == "pull"), "")
+    if role.get("alive") and failing:
+        return failing
     return str(role.get("pull", {}).get("state", "starting")) if role.get("alive") else "node-down"
 
 

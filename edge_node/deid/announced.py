@@ -17,14 +17,14 @@ STUDY_UID, SOP_UID = 0x0020000D, 0x00081155
 IMAGES, OTHERS = 0x00081140, 0x00400220  # Referenced Image, Referenced Non-Image Composite SOP Instance Sequence
 SERIES, INSTANCES = 0x00081115, 0x00081199  # of a notification (PS3.4 Table R.3-1)
 AVAILABILITY, GONE = 0x00080056, "UNAVAILABLE"
-MOST = 100_000  # instances in one request
+MOST_STUDIES, MOST_LISTED = 64, 10_000  # in one request; the receiver waits while they are taken down
 
 
 def announced(signal: IdentifiedSignal, site_key: bytes) -> Announcement:
     """What `signal` announces (PS3.4 F.7.2, R.3.2).
 
-    Raises EdgeNodeError ``announce.unreadable``, ``announce.missing-attribute``, ``announce.invalid-value``; only what
-    the node needs is looked at. No message carries a value.
+    Raises EdgeNodeError ``announce.unreadable``, ``announce.missing-attribute``, ``announce.invalid-value``,
+    ``announce.too-long``; only what the node needs is looked at. No message carries a value.
     """
     kind = next(kind for kind, uid in CLASSES.items() if uid == signal.sop_class)
     try:
@@ -32,8 +32,10 @@ def announced(signal: IdentifiedSignal, site_key: bytes) -> Announcement:
     except (EdgeNodeError, Malformed, RecursionError, ValueError, IndexError, struct.error):
         raise _wrong("unreadable", "the attribute list cannot be read") from None
     state, studies, listed = _notification(node) if kind is Kind.IAN else _step(node, signal.command)
-    if len(listed or ()) > MOST:
-        raise _wrong("invalid-value", f"more than {MOST} instances are listed")
+    if len(set(studies)) > MOST_STUDIES:
+        raise _wrong("too-long", f"more than {MOST_STUDIES} studies are named")
+    if len(listed or ()) > MOST_LISTED:
+        raise _wrong("too-long", f"more than {MOST_LISTED} instances are listed")
     return Announcement(
         kind,
         signal.command,

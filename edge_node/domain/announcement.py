@@ -43,7 +43,8 @@ class StepState(StrEnum):
 class IdentifiedSignal:
     """One DIMSE-N request as received, identity and all: lives in memory for milliseconds, is never written.
 
-    `dataset` is its attribute list as encoded in `transfer_syntax`.
+    `dataset` is its attribute list as encoded in `transfer_syntax`. `again`: a worker died on it, and nobody knows
+    whether it had taken it down.
     """
 
     command: Command
@@ -53,6 +54,7 @@ class IdentifiedSignal:
     sop_instance: str
     calling_ae: str
     received_at: float  # seconds since the epoch, UTC
+    again: bool = False
 
     def __repr__(self) -> str:
         return f"<IdentifiedSignal {self.command}>"

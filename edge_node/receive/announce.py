@@ -25,6 +25,8 @@ _STATUSES = {
     "announce.final": Status.PROCESSING_FAILURE,
     "announce.missing-attribute": Status.MISSING_ATTRIBUTE,
     "announce.invalid-value": Status.INVALID_ATTRIBUTE_VALUE,
+    "announce.too-long": Status.INVALID_ATTRIBUTE_VALUE,
+    "announce.too-many-steps": Status.RESOURCE_LIMITATION,
     "announce.unreadable": Status.PROCESSING_FAILURE,
 }
 _COMMANDS = {CLASSES[Kind.MPPS]: tuple(Command), CLASSES[Kind.IAN]: (Command.CREATE,)}

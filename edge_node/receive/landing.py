@@ -75,6 +75,7 @@ class Arrival:
     file: int = -1
     spilled: Spilled | None = None
     command: str = ""  # the DIMSE-N command of an announcement; "" for an object
+    again: bool = False  # a worker died on it before
 
     @property
     def size(self) -> int:
@@ -120,6 +121,7 @@ class Arrival:
             self.sop_instance,
             self.calling_ae,
             self.received_at,
+            self.again,
         )
 
     def __repr__(self) -> str:

@@ -307,10 +307,16 @@ class StorageSCP:
         def refused(reason: str) -> None:
             self._tell(sender, reason, **({"code": reason} if "." in reason else {}))
 
+        def accept(arrival: Arrival) -> Receipt:
+            if self._free_bytes() < self._low:
+                raise Retry("spool.disk-full", "the disk is low")
+            self._keep_pace(arrival)
+            return self._accept(arrival)
+
         with self._idle:
             self._busy += 1
         try:
-            return answer(event, command, self._accept, refused)
+            return answer(event, command, accept, refused)
         finally:
             with self._idle:
                 self._busy -= 1
@@ -333,9 +339,7 @@ class StorageSCP:
         )
         if self._free_bytes() - arrival.size < self._reserve:
             return self._refuse(association, "disk-full", arrival.size)
-        wait_s = self._pace.wait_s(f"{arrival.calling_ae} {arrival.peer}", arrival.size, time.monotonic())
-        if wait_s:
-            time.sleep(wait_s)
+        self._keep_pace(arrival)
         try:
             receipt = self._accept(arrival)
         except EdgeNodeError as error:
@@ -344,6 +348,10 @@ class StorageSCP:
             return self._refuse(association, error.code, arrival.size, status)
         log.debug("instance.received", study=receipt.study_key, state=str(receipt.received), code=receipt.code)
         return Status.SUCCESS
+
+    def _keep_pace(self, arrival: Arrival) -> None:
+        sender = f"{arrival.calling_ae} {arrival.peer}"
+        time.sleep(self._pace.wait_s(sender, arrival.size, time.monotonic()))
 
     def _refuse(
         self, association: StorageAssociation, reason: str, size: int = 0, status: int = Status.OUT_OF_RESOURCES

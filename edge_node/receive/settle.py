@@ -51,8 +51,9 @@ def _ended(config: Settle, study: Unsettled, silent: float) -> str | None:
     said = study.announced
     if said.open_steps or said.missing or not said.listed:
         return None
-    if said.steps and not said.unlisted_now * (study.revision - 1):
-        # A late instance that no step lists is the first of who knows how many: then quiet time decides.
+    if said.steps and not (said.unlisted if study.revision == 1 else said.unlisted_now):
+        # An instance that no step lists says that the steps do not tell of all: then quiet time decides. Of what came
+        # before the study was reopened that was decided then.
         word = "discontinued" if said.discontinued else "completed"
         return f"step {word}, all {said.listed} announced came"
     if said.notices and not said.unlisted and study.revision == 1 and silent >= config.notice_s:

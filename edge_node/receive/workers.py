@@ -2,7 +2,8 @@
 
 Processes, not threads: one busy Python thread beside the receiver would slow it by a factor of ten and more.
 Spawned, not forked; a worker that dies is replaced, and another tries its instances once more. Instances that wait
-are handed over together, so that they share one sync and one commit; senders take turns.
+are handed over together, so that they share one sync and one commit; senders take turns. Announcements go alone and
+behind instances.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ WORK_S = 600.0  # a worker that takes longer over a batch is taken for dead
 FORGET_S = 60.0  # after its last instance a worker is replaced: what it has seen is gone with it
 BATCH = 16
 BATCH_BYTES = 32 << 20
+SIGNAL_PATIENCE_S = 2.0  # so long an announcement lets instances go first; then they take turns
 _MESSAGE = 1 << 18  # a batch of questions or answers; each is a few hundred bytes
 
 
@@ -103,19 +105,25 @@ class _Ticket:
     answer: Receipt | EdgeNodeError | None = None
     worker: _Worker | None = None
     tries: int = 0
+    since: float = field(default_factory=time.monotonic)
 
 
 class _Queue:
-    """Who waits, by sender: each sender in turn. Its owner holds the lock."""
+    """Who waits, by sender: each sender in turn; announcements apart. Its owner holds the lock."""
 
     def __init__(self) -> None:
         self._senders: dict[str, deque[_Ticket]] = {}
+        self._signals: deque[_Ticket] = deque()
+        self._was_signal = False
 
     def tickets(self) -> list[_Ticket]:
-        return [ticket for tickets in self._senders.values() for ticket in tickets]
+        return [ticket for tickets in (*self._senders.values(), self._signals) for ticket in tickets]
 
     def add(self, ticket: _Ticket) -> None:
         arrival = ticket.arrival
+        if arrival.command:
+            self._signals.append(ticket)
+            return
         self._senders.setdefault(f"{arrival.calling_ae} {arrival.peer}", deque()).append(ticket)
 
     def first(self) -> _Ticket:
@@ -123,6 +131,9 @@ class _Queue:
 
     def remove(self, ticket: _Ticket) -> bool:
         """Whether it was still waiting."""
+        if ticket in self._signals:
+            self._signals.remove(ticket)
+            return True
         for sender, tickets in self._senders.items():
             if ticket in tickets:
                 tickets.remove(ticket)
@@ -132,7 +143,14 @@ class _Queue:
         return False
 
     def batch(self) -> list[_Ticket]:
-        """The next tickets, one of each sender in turn; one that lost its worker before goes alone."""
+        """The next tickets, one of each sender in turn; one that lost its worker before goes alone.
+
+        So does an announcement, and only when no instance waits or it has waited long enough, never two in a row then:
+        nobody who sends an instance shall wait for more than one of them.
+        """
+        self._was_signal = self._signal_is_next()
+        if self._was_signal:
+            return [self._signals.popleft()]
         taken: list[_Ticket] = []
         size = 0
         while self._senders and len(taken) < BATCH:
@@ -149,6 +167,11 @@ class _Queue:
             if ticket.tries:
                 break
         return taken
+
+    def _signal_is_next(self) -> bool:
+        if not self._signals or not self._senders:
+            return bool(self._signals)
+        return not self._was_signal and time.monotonic() - self._signals[0].since > SIGNAL_PATIENCE_S
 
 
 class WorkerPool:
@@ -240,7 +263,7 @@ class WorkerPool:
             batch = self._waiting.batch()
         if batch:
             try:
-                answers = self._exchange(worker, [ticket.arrival for ticket in batch])
+                answers = self._exchange(worker, [changed(one.arrival, again=one.tries > 0) for one in batch])
             except (EOFError, OSError):
                 self._replace(worker)
                 self._again(batch)

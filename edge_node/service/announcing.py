@@ -38,7 +38,12 @@ class Announcing:
                 known = (one for one in reversed(named) if announcements.is_known(connection, one))
                 said = next(known, named[0])
                 announcements.record(
-                    connection, said, actor=self._actor, calling_ae=signal.calling_ae, at=signal.received_at
+                    connection,
+                    said,
+                    actor=self._actor,
+                    calling_ae=signal.calling_ae,
+                    at=signal.received_at,
+                    again=signal.again,
                 )
             return Receipt(Received.STORED, said.study_keys[0] if said.study_keys else "")
         except EdgeNodeError as error:

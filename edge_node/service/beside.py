@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from edge_node.config.schema import Config
@@ -17,10 +19,20 @@ from edge_node.service.life import HEARTBEAT_S
 from edge_node.service.process import die_with_parent, harden
 
 JOIN_S = 10.0
+OOM_SCORE = "500"
+NICE = 5
 
 
 def begin(config: Config) -> threading.Event:
-    """Harden the process and set up its log; the event is set by SIGTERM or SIGINT."""
+    """Harden the process and set up its log; the event is set by SIGTERM or SIGINT.
+
+    The receiver goes first: where memory runs out this process ends and not the receiver, and it gets what is left of
+    the processors.
+    """
+    with suppress(OSError):  # before `harden`: after it this file is root's
+        Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+    with suppress(OSError):  # systemd's units forbid it
+        os.nice(NICE)
     harden()
     die_with_parent()
     logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 
 from edge_node.config.schema import Config
 from edge_node.config.tls import peer_of, tls_arguments
-from edge_node.domain.errors import Retry
+from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.reading_list import Entry
 from edge_node.domain.status import Status
 from edge_node.domain.worklist import Peer
@@ -111,13 +111,18 @@ class Teller:
         for name, receiver in self._receivers.items():
             if stop.is_set() or not receiver.waiting or time.monotonic() < receiver.not_before:
                 continue
-            if self._report(name, receiver):
-                receiver.failures = 0
-                continue
+            code = ""
+            try:
+                if self._report(name, receiver):
+                    receiver.failures = 0
+                    continue
+            except EdgeNodeError as error:  # such as a certificate that is gone: the others are told none the less
+                code = error.code
             receiver.failures += 1
             pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**receiver.failures)
             receiver.not_before = time.monotonic() + pause
-            log.warning("list.not-told", destination=name, count=len(receiver.waiting), attempts=receiver.failures)
+            told = {"destination": name, "count": len(receiver.waiting), "attempts": receiver.failures}
+            log.warning("list.not-told", **told, **({"code": code} if code else {}))
             if receiver.failures >= TRIES:
                 receiver.waiting.clear()
                 receiver.failures = 0

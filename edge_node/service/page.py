@@ -199,6 +199,11 @@ def _render(config: Config) -> str:
     sections = [
         _table("Roles", ("role", "state", "pid"), [(r["role"], r["state"], r["pid"]) for r in shot.roles]),
         _table(
+            "Processes that do not stay",
+            ("role", "process", "exit code", "why"),
+            [(r["role"], r["process"], r["exit_code"], r["code"]) for r in shot.failing],
+        ),
+        _table(
             "Reading order (advisory: a radiologist reads every study)",
             ("#", "level", "tier", "due", "study", "what", "why", "reading"),
             [

@@ -28,8 +28,9 @@ from edge_node.service.dimse import (
     evt,
     no_delay,
 )
+from edge_node.service.pull_limits import LONGEST_PDU, MOST_ANSWERS, Meter
+from edge_node.service.pull_match import Matches
 
-MOST_MATCHES = 100_000
 MOST_CONTEXTS = 126  # of 128, with the query's own
 NATIVE = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 COMPRESSED = tuple(
@@ -49,30 +50,30 @@ class DicomArchive:
         self._destination = config.pull.destination or config.receive.ae_title
         self._called = config.receive.ae_title
         self._data_dir = config.node.data_dir
+        self._largest = config.receive.max_object_mb * 1_000_000
 
     def find(self, wanted: Wanted) -> list[Match]:
         """The studies that fit `wanted`, by C-FIND at the study level.
 
-        Raises Retry ``pull.unavailable`` (nobody there, no association), ``pull.query-failed``.
+        Raises Retry ``pull.unavailable`` (nobody there, no association), ``pull.query-failed``; Quarantine
+        ``pull.patient-ambiguous``.
         """
-        found: dict[str, Match] = {}
+        found = Matches(wanted, self._where)
         with self._association([(StudyRootQueryRetrieveInformationModelFind, NATIVE)], self._options.timeout_s) as line:
             for status, item in line.send_c_find(_query(wanted), StudyRootQueryRetrieveInformationModelFind):
                 code = _code(status)
                 if code in _PENDING:
-                    match = _match(wanted, item)
-                    if match is not None:
-                        found[match.study_uid] = match
-                    if len(found) > MOST_MATCHES:
-                        raise self._failed("query-failed", f"answers more than {MOST_MATCHES} studies")
+                    if item is not None:
+                        _add(found, wanted.kind, item)
                 elif code != Status.SUCCESS:
                     raise self._failed("query-failed", f"answered C-FIND with {_word(code)}")
-        return list(found.values())
+        return found.fitting()
 
     def retrieve(self, match: Match, wanted: StillWanted, breathe: Callable[[], None]) -> Retrieved:
         """Let the study come to us. `wanted` says whether to go on, `breathe` waits when others receive.
 
-        Raises Retry ``pull.unavailable``, ``pull.retrieve-failed``, ``pull.destination-unknown``, ``pull.cancelled``.
+        Raises Retry ``pull.unavailable``, ``pull.retrieve-failed``, ``pull.destination-unknown``, ``pull.cancelled``;
+        Quarantine ``pull.object-too-large``.
         """
         if self._options.method == "get":
             return self._get(match, wanted, breathe)
@@ -83,8 +84,10 @@ class DicomArchive:
 
     def _get(self, match: Match, wanted: StillWanted, breathe: Callable[[], None]) -> Retrieved:
         model, sender, refused = StudyRootQueryRetrieveInformationModelGet, LocalSender(self._data_dir), list[str]()
+        meter = Meter(self._largest + LONGEST_PDU)
 
         def take(event: Any) -> int:
+            meter.taken()
             breathe()
             try:
                 self._hand_in(event, sender)
@@ -100,8 +103,16 @@ class DicomArchive:
         if len(classes) * (1 + len(COMPRESSED)) <= MOST_CONTEXTS:  # a context each, so that they come as they are kept
             contexts += [(one, (syntax,)) for one in classes for syntax in COMPRESSED]
         try:
-            with self._association(contexts, self._options.study_timeout_s, classes, take) as line:
+            with self._association(contexts, self._options.study_timeout_s, classes, take, meter) as line:
                 outcome = self._outcome(line, line.send_c_get(_study(match), model), model, wanted)
+        except Retry:
+            if not meter.cut:
+                raise
+            raise Quarantine(
+                "pull.object-too-large",
+                f"{self._where} sends an object larger than [receive] max_object_mb; the retrieval was cut off",
+                hint="raise receive.max_object_mb; or pull.method = move, which needs less memory",
+            ) from None
         finally:
             sender.close()
         return Retrieved(max(0, outcome.sent - len(refused)), max(outcome.failed, len(refused)))
@@ -147,8 +158,10 @@ class DicomArchive:
                 line.send_c_cancel(1, query_model=model)
                 cancelled = True
         code = _code(last)
-        if cancelled or code == Status.CANCEL:
+        if cancelled:
             raise Retry("pull.cancelled", "the retrieval was cancelled", counts=False)
+        if code == Status.CANCEL:
+            raise self._failed("retrieve-failed", "cancelled the retrieval, which nobody had asked for")
         if code == Status.MOVE_DESTINATION_UNKNOWN:
             raise Retry(
                 "pull.destination-unknown",
@@ -176,12 +189,14 @@ class DicomArchive:
         answer_s: float,
         stored: list[str] | None = None,
         take: Callable[[Any], int] | None = None,
+        meter: Meter | None = None,
     ) -> Iterator[Any]:
         entity = AE(self._options.calling_ae_title)
         entity.acse_timeout = entity.connection_timeout = self._options.timeout_s
         entity.dimse_timeout = entity.network_timeout = answer_s
         entity.maximum_pdu_size = MAX_PDU
-        handlers: list[Any] = [(evt.EVT_CONN_OPEN, no_delay)]
+        watch = (meter or Meter(MOST_ANSWERS)).watch
+        handlers: list[Any] = [(evt.EVT_CONN_OPEN, no_delay), (evt.EVT_CONN_OPEN, watch)]
         # `add_requested_context` would make one context of several with the same class.
         entity.requested_contexts = [build_context(abstract, list(syntaxes)) for abstract, syntaxes in contexts]
         if take is not None:
@@ -239,28 +254,26 @@ def _query(wanted: Wanted) -> Dataset:
     return query
 
 
-def _match(wanted: Wanted, item: Dataset | None) -> Match | None:
-    """A match that really fits: archives differ in what they match, and none may give us another patient."""
-    if item is None:
-        return None
-    said = {
-        Kind.STUDY: "StudyInstanceUID",
-        Kind.ACCESSION: "AccessionNumber",
-        Kind.DAY: "StudyDate",
-        Kind.PRIORS: "PatientID",
-    }
-    uid, value = str(item.get("StudyInstanceUID", "")).strip(), item.get(said[wanted.kind])
-    if not uid or str(value or "").strip() != wanted.value.strip():
-        return None
-    issuer = str(item.get("IssuerOfPatientID", "") or "").strip()
-    if wanted.issuer and issuer and issuer != wanted.issuer:
-        return None
-    modalities = item.get("ModalitiesInStudy") or ""
-    names = {modalities} if isinstance(modalities, str) else {str(one) for one in modalities}
-    if wanted.modality and names - {""} and wanted.modality not in names:
-        return None
-    count = str(item.get("NumberOfStudyRelatedInstances") or "")
-    return Match(uid, int(count) if count.isdigit() else 0)
+_SAID = {
+    Kind.STUDY: "StudyInstanceUID",
+    Kind.ACCESSION: "AccessionNumber",
+    Kind.DAY: "StudyDate",
+    Kind.PRIORS: "PatientID",
+}
+
+
+def _add(found: Matches, kind: Kind, item: Dataset) -> None:
+    def said(keyword: str) -> str:
+        return str(item.get(keyword, "") or "")
+
+    names = item.get("ModalitiesInStudy") or ""
+    found.add(
+        said("StudyInstanceUID"),
+        said(_SAID[kind]),
+        issuer=said("IssuerOfPatientID"),
+        modalities={names} if isinstance(names, str) else {str(one) for one in names},
+        instances=said("NumberOfStudyRelatedInstances"),
+    )
 
 
 def _study(match: Match) -> Dataset:

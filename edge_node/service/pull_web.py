@@ -4,24 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any
 
 from edge_node.config.schema import Config
-from edge_node.domain.errors import Retry
+from edge_node.domain.errors import Quarantine, Retry
 from edge_node.domain.pull import Kind, Match, Retrieved, Wanted
 from edge_node.domain.status import Status
 from edge_node.receive.multipart import MultipartError, MultipartReader, boundary_of
-from edge_node.service.pull_dimse import MOST_MATCHES, StillWanted
-from edge_node.service.stow_door import Door
+from edge_node.service.pull_dimse import StillWanted
+from edge_node.service.pull_match import Matches
+from edge_node.service.stow_door import TOO_LARGE, Door
 from edge_node.worklist.web import WebServer
 
 CALLING_AE = "PULL"
 PAGE = 200
 JSON = "application/dicom+json"
 OBJECTS = 'multipart/related; type="application/dicom"; transfer-syntax=*'
-STUDY_UID, COUNT, MODALITIES = "0020000D", "00201208", "00080061"
+STUDY_UID, COUNT, MODALITIES, ISSUER = "0020000D", "00201208", "00080061", "00100021"
 _SAID = {Kind.STUDY: STUDY_UID, Kind.ACCESSION: "00080050", Kind.DAY: "00080020", Kind.PRIORS: "00100020"}
-_ISSUER = "00100021"
+_FIELDS = f"{COUNT},{MODALITIES},{ISSUER}"
 
 
 class WebArchive:
@@ -32,29 +34,34 @@ class WebArchive:
         self._door = Door(config, CALLING_AE)
 
     def find(self, wanted: Wanted) -> list[Match]:
-        """The studies that fit `wanted`. Raises Retry ``pull.unavailable``, ``pull.query-failed``."""
-        query = {_SAID[wanted.kind]: wanted.value, "includefield": f"{COUNT},{MODALITIES}", "limit": str(PAGE)}
+        """The studies that fit `wanted`.
+
+        Raises Retry ``pull.unavailable``, ``pull.query-failed``; Quarantine ``pull.patient-ambiguous``. A server may
+        answer fewer at once than it is asked for (PS3.18 8.3.4.4): it is asked on as long as it says something new.
+        """
+        query = {_SAID[wanted.kind]: wanted.value, "includefield": _FIELDS, "limit": str(PAGE)}
         if wanted.modality:
             query["ModalitiesInStudy"] = wanted.modality
-        found: dict[str, Match] = {}
-        seen = 0
-        while seen <= MOST_MATCHES:
+        found = Matches(wanted, str(self._server))
+        while True:
             with self._translated():
-                answer = self._server.ask("GET", "/studies", query={**query, "offset": str(seen)}, media_type=JSON)
-            page = answer.content if isinstance(answer.content, list) else []
+                offset = {"offset": str(found.answers)}
+                answer = self._server.ask("GET", "/studies", query={**query, **offset}, media_type=JSON)
+            if answer.status == HTTPStatus.NOT_FOUND and found.answers:
+                return found.fitting()  # so some say that there is no more
             if not answer.success:
                 raise Retry("pull.query-failed", f"{self._server} answers {answer.name} to a search")
-            new = {m.study_uid: m for item in page if (m := _match(wanted, item)) and m.study_uid not in found}
-            found |= new
-            seen += len(page)
-            if len(page) < PAGE or not new:  # a server that knows no offset says the same again
-                return list(found.values())
-        raise Retry("pull.query-failed", f"{self._server} answers more than {MOST_MATCHES} studies")
+            page = answer.content if isinstance(answer.content, list) else []
+            fresh = [_add(found, wanted.kind, item) for item in page]
+            # A server that knows no offset says the same again; of a study there is one.
+            if not any(fresh) or (wanted.kind is Kind.STUDY and found.fitting()):
+                return found.fitting()
 
     def retrieve(self, match: Match, wanted: StillWanted, breathe: Callable[[], None]) -> Retrieved:
         """Fetch the study, object by object into the receiver.
 
-        Raises Retry ``pull.unavailable``, ``pull.retrieve-failed``, ``pull.cancelled``.
+        Raises Retry ``pull.unavailable``, ``pull.retrieve-failed``, ``pull.cancelled``; Quarantine
+        ``pull.object-too-large``.
         """
         sent = failed = 0
         with (
@@ -68,11 +75,15 @@ class WebArchive:
                     if not wanted():
                         raise Retry("pull.cancelled", "the retrieval was cancelled", counts=False)
                     breathe()
-                    taken = self._door.take(part.chunks(), "", match.study_uid)
-                    sent, failed = (
-                        sent + (taken.status is Status.SUCCESS),
-                        failed + (taken.status is not Status.SUCCESS),
-                    )
+                    taken, word = self._door.taken(part.chunks(), "", match.study_uid)
+                    if word == TOO_LARGE:
+                        raise Quarantine(
+                            "pull.object-too-large",
+                            f"{self._server} sends an object larger than [receive] max_object_mb; it was cut off",
+                            hint="raise receive.max_object_mb",
+                        )
+                    safe = taken.status is Status.SUCCESS
+                    sent, failed = sent + safe, failed + (not safe)
             except MultipartError:
                 raise Retry("pull.retrieve-failed", f"{self._server} broke off, or sent no multipart answer") from None
         return Retrieved(sent, failed)
@@ -90,20 +101,15 @@ class WebArchive:
             raise Retry("pull.unavailable", error.message, hint=error.hint, after=error.after, counts=False) from None
 
 
-def _match(wanted: Wanted, item: Any) -> Match | None:
-    if not isinstance(item, dict):
-        return None
-    uid = _first(item, STUDY_UID)
-    if not uid or _first(item, _SAID[wanted.kind]) != wanted.value.strip():
-        return None
-    issuer = _first(item, _ISSUER)
-    if wanted.issuer and issuer and issuer != wanted.issuer:
-        return None
-    modalities = [str(one) for one in _values(item, MODALITIES)]
-    if wanted.modality and modalities and wanted.modality not in modalities:
-        return None
-    count = _first(item, COUNT)
-    return Match(uid, int(count) if count.isdigit() else 0)
+def _add(found: Matches, kind: Kind, item: Any) -> bool:
+    said = item if isinstance(item, dict) else {}
+    return found.add(
+        _first(said, STUDY_UID),
+        _first(said, _SAID[kind]),
+        issuer=_first(said, ISSUER),
+        modalities={str(one) for one in _values(said, MODALITIES)},
+        instances=_first(said, COUNT),
+    )
 
 
 def _values(item: dict[str, Any], tag: str) -> list[Any]:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 import structlog
@@ -18,7 +19,7 @@ import structlog
 from edge_node.config.schema import Config
 from edge_node.config.secrets import load_old_key
 from edge_node.deid import study_key_of
-from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry
+from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry, Stop
 from edge_node.domain.pull import Kind, Match, Pulled, Retrieved, Wanted
 from edge_node.domain.study import Role
 from edge_node.service import beside
@@ -27,7 +28,7 @@ from edge_node.service.pull_dimse import DicomArchive, StillWanted, not_found
 from edge_node.service.pull_requests import named
 from edge_node.service.pull_web import WebArchive
 from edge_node.store import pulls
-from edge_node.store.pulls import Item, Pulls
+from edge_node.store.pulls import Item, Named, Pulls
 from edge_node.store.spool import free_bytes
 
 log = structlog.get_logger()
@@ -67,6 +68,7 @@ class Gate:
         self._lock = threading.Lock()
         self._next = self._closed_until = 0.0
         self._failures = 0
+        self._why = ""
         self._live_at, self._live = 0.0, False
 
     def closed(self) -> str:
@@ -74,7 +76,7 @@ class Gate:
         if not in_window(self._options.windows, datetime.now().astimezone()):
             return "outside-window"
         if time.monotonic() < self._closed_until:
-            return "pull.unavailable"
+            return self._why
         if free_bytes(self._folder) < self._low:
             return "disk-low"
         return "live-receiving" if self.live() else ""
@@ -105,9 +107,10 @@ class Gate:
     def answered(self) -> None:
         self._failures = 0
 
-    def unavailable(self, after: float | None) -> None:
+    def unavailable(self, after: float | None, why: str = "pull.unavailable") -> None:
         """The archive cannot be asked: nobody asks again for a while."""
         with self._lock:
+            self._why = why
             if time.monotonic() < self._closed_until:
                 return  # another thread met the same
             pause = min(UNAVAILABLE_CAP_S, UNAVAILABLE_FIRST_S * 2 ** min(self._failures, 10))
@@ -138,6 +141,7 @@ class Puller:
                     stop.wait(IDLE_S)
                 elif (item := self.queue.claim()) is None:
                     self.state = "idle"
+                    self.queue.end_cut_short()
                     stop.wait(IDLE_S)
                 else:
                     self.state = "pulling"
@@ -147,37 +151,54 @@ class Puller:
                 stop.wait(IDLE_S)
 
     def one(self, item: Item, stop: threading.Event) -> None:
-        """One request, and whatever came of it, in the queue."""
+        """One request, and whatever came of it, in the queue: as often as it takes, or it would be RUNNING for ever."""
+        write = self._worked(item, stop)
+        while True:
+            try:
+                write()
+            except Retry as error:
+                log.warning("pull.waiting", code=error.code)
+                if not stop.wait(IDLE_S):
+                    continue
+            return
+
+    def _worked(self, item: Item, stop: threading.Event) -> Callable[[], None]:
+        """What is to be written of it."""
         try:
-            if item.wanted.kind is Kind.STUDY:
-                if not self.gate.turn(stop):
-                    self.queue.later(item, Retry("pull.stopping", "the node is stopping"), counts=False)
-                    return
-                pulled = self._study(item, stop)
-                self.queue.done(item, pulled)
-                self.counts["pulled"] += 1
-                self.counts["instances"] += pulled.instances
-                log.info("pull.done", study=item.study_key, code=pulled.code, count=pulled.instances)
+            if item.wanted.kind is not Kind.STUDY:
+                outcome = partial(self._found, item, self._search(item))
+            elif self.gate.turn(stop):
+                outcome = partial(self._done, item, self._study(item, stop))
             else:
-                self._search(item)
+                stopping = Retry("pull.stopping", "the node is stopping")
+                return partial(self.queue.later, item, stopping, counts=False)
             self.gate.answered()
         except Retry as error:
-            self._again(item, error)
+            return partial(self._again, item, error)
+        except Stop as error:  # ours, such as a certificate that is gone: nothing is wrong with the study
+            return partial(self._wait_for_a_human, item, error)
         except EdgeNodeError as error:
-            self._give_up(item, error)
+            return partial(self._give_up, item, error)
         except Exception as error:  # one study's surprise must not stop the others
             log.exception("pull.unexpected")
-            self._again(
-                item, Retry(f"internal.{type(error).__name__}", "unexpected error, see the log of the dicom role")
-            )
+            code, words = f"internal.{type(error).__name__}", "unexpected error, see the log of the dicom role"
+            return partial(self._again, item, Retry(code, words))
+        return outcome
 
-    def _search(self, item: Item) -> None:
+    def _search(self, item: Item) -> list[Named]:
         found = self._archive.find(item.wanted)
         if not found and item.wanted.kind is Kind.ACCESSION:
             raise not_found("")
-        asked = [named(self._key, Wanted(Kind.STUDY, match.study_uid)) for match in found]
-        count = self.queue.found(item, asked)
-        log.info("pull.found", count=count)
+        return [named(self._key, Wanted(Kind.STUDY, match.study_uid)) for match in found]
+
+    def _found(self, item: Item, studies: list[Named]) -> None:
+        log.info("pull.found", count=self.queue.found(item, studies))
+
+    def _done(self, item: Item, pulled: Pulled) -> None:
+        self.queue.done(item, pulled)
+        self.counts["pulled"] += 1
+        self.counts["instances"] += pulled.instances
+        log.info("pull.done", study=item.study_key, code=pulled.code, count=pulled.instances)
 
     def _study(self, item: Item, stop: threading.Event) -> Pulled:
         found = self._archive.find(item.wanted)
@@ -237,13 +258,20 @@ class Puller:
 
     def _again(self, item: Item, error: Retry) -> None:
         log.warning("pull.retry", study=item.study_key, code=error.code, attempts=item.attempts)
-        if not error.counts and error.code != "pull.cancelled":
+        ours = error.code.startswith("ledger.")
+        counts = error.counts and not ours
+        if not counts and not ours and error.code != "pull.cancelled":
             self.gate.unavailable(error.after)
         old = time.time() - item.created_at > self._options.max_age_days * 86400.0
-        if old or (error.counts and item.attempts >= self._options.tries):
+        if old or (counts and item.attempts >= self._options.tries):
             self._give_up(item, error)
         else:
-            self.queue.later(item, error, counts=error.counts)
+            self.queue.later(item, error, counts=counts)
+
+    def _wait_for_a_human(self, item: Item, error: Stop) -> None:
+        log.error("pull.retry", study=item.study_key, code=error.code, message=error.message, hint=error.hint)
+        self.gate.unavailable(None, error.code)
+        self.queue.later(item, error, counts=False)
 
     def _give_up(self, item: Item, error: EdgeNodeError) -> None:
         self.queue.failed(item, error)
@@ -266,7 +294,8 @@ def serve(config: Config) -> None:
     stop = beside.begin(config)
     node = open_node(config, Role.DICOM)
     puller = Puller(config, node, archive_of(config))
-    puller.queue.take_over()
+    puller.queue.take_over(config.pull.tries)
+    puller.queue.end_cut_short()
     threads = [
         threading.Thread(target=puller.run, args=(stop,), name=f"pull-{number}", daemon=True)
         for number in range(config.pull.associations)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import structlog
@@ -21,6 +19,7 @@ from edge_node.pipeline import Bench, Targets, Work
 from edge_node.receive.workers import FORGET_S, AcceptAll, WorkerPool
 from edge_node.service import logs, notify
 from edge_node.service.housekeeping import Job
+from edge_node.service.keeping import Keeper
 from edge_node.service.life import HEARTBEAT_S, Life
 from edge_node.service.node import Node, escrow_of, open_node, spool_path
 from edge_node.service.process import die_with_parent, harden, more_handles, starting
@@ -119,13 +118,14 @@ def _dicom(config: Config) -> int:
         life.tell(tls_port=tls.port)
     local.start()  # behind the ports: a second receiver would have been stopped there
     doors.callback(local.stop, DRAIN_S)
-    life.thread("write-back", lambda stop: _keep("write-back", "worklist", _write_back, config, stop))
+    keeper = Keeper(config, life)
+    keeper.keep("write-back", "worklist", _write_back)
     if other_doors.wanted(config):
-        life.thread("doors", lambda stop: _keep("doors", "receive", other_doors.serve, config, stop))
+        keeper.keep("doors", "receive", other_doors.serve)
     if pulling.wanted(config):
-        life.thread("pull", lambda stop: _keep("pull", "pull", pulling.serve, config, stop))
+        keeper.keep("pull", "pull", pulling.serve)
     if own_list.wanted(config):
-        life.thread("list", lambda stop: _keep("reading list", "reading-list", own_list.serve, config, stop))
+        keeper.keep("reading list", "reading-list", own_list.serve)
     life.tell(ae_title=config.receive.ae_title, workers=count)
 
     def drain() -> None:
@@ -185,25 +185,6 @@ def make_intake(config: Config) -> AcceptAll:
     return accepting_both(intake.accept_all, signals)
 
 
-def _keep(name: str, step: str, body: Callable[[Config], None], config: Config, stop: threading.Event) -> None:
-    """Keep a process of this role alive: CPU-bound work must not share the receiver's or triage's interpreter lock."""
-    context = multiprocessing.get_context("spawn")
-    while not stop.is_set():
-        child = context.Process(target=logs.guarded, args=(body, config), name=name, daemon=True)
-        with starting(forgetful=True):
-            child.start()
-        while child.is_alive() and not stop.wait(0.2):
-            pass
-        if stop.is_set():
-            child.terminate()
-            child.join(DRAIN_S)
-            return
-        log.error("process.replaced", process=name, exit_code=child.exitcode)
-        if child.exitcode in (77, 78):
-            raise Stop(f"{step}.cannot-start", f"the {name} process stops for its configuration, see the log above")
-        stop.wait(2.0)
-
-
 def _write_back(config: Config) -> None:
     from edge_node.service.commitment_steps import commitment_work, commits
     from edge_node.service.dicom_steps import worklist_work
@@ -257,7 +238,7 @@ def _compute(config: Config) -> int:
     for number in range(config.triage.studies_at_once):
         judging = bench(node, "triage", triage_work(node, models), max_age_s=TRIAGE_MAX_AGE_S)
         life.thread(f"triage {number + 1}", judging.run)
-    life.thread("pixels", lambda stop: _keep("pixels", "pixels", _clean_pixels, config, stop))
+    Keeper(config, life).keep("pixels", "pixels", _clean_pixels, vital=True)
     life.thread("purge", bench(node, "purge", purge_work(node), max_age_s=NEVER_S).run)
     try:
         return life.live(jobs)

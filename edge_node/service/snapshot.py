@@ -36,6 +36,7 @@ class Snapshot:
     waiting_for_human: list[dict[str, Any]]
     quarantine: list[dict[str, Any]]
     refused: list[dict[str, Any]]
+    failing: list[dict[str, Any]]
     deliveries: dict[str, dict[str, int]]
     instances: int
     bytes: int
@@ -46,8 +47,9 @@ class Snapshot:
 
     @property
     def healthy(self) -> bool:
-        """All roles that ever ran are alive, nothing waits for a human, the disk reserve is intact."""
-        alive = all(role["alive"] for role in self.roles)
+        """All roles that ever ran are alive with all their processes, nothing waits for a human, the disk reserve is
+        intact."""
+        alive = all(role["alive"] for role in self.roles) and not self.failing
         return alive and not self.waiting_for_human and self.disk_free > self.disk_reserve
 
 
@@ -85,6 +87,7 @@ def _read(connection: Connection, config: Config) -> Snapshot:
         at=now,
         node=config.node.name,
         refused=[row for role in roles for row in role.pop("refused", [])],
+        failing=[{"role": role["role"], **row} for role in roles for row in role.pop("failing", [])],
         roles=roles,
         studies=studies.counts_by_state(connection),
         work=[

@@ -72,6 +72,9 @@ class Memory:
             account.taken += size
 
 
+TOO_LARGE = "stow.too-large"
+
+
 class Account:
     """What one object has taken."""
 
@@ -101,11 +104,15 @@ class Door:
 
     def take(self, chunks: Iterator[bytes], peer: str, study: str) -> Answered:
         """Make one part durable. `study`: the Study Instance UID it must have, "" for any."""
+        return self.taken(chunks, peer, study)[0]
+
+    def taken(self, chunks: Iterator[bytes], peer: str, study: str) -> tuple[Answered, str]:
+        """As `take`, with the word that it is counted by: what became of the part, or a code."""
         answered, word = self._take(chunks, peer, study)
         self.counts[word] = self.counts.get(word, 0) + 1
         if answered.status is not Status.SUCCESS and (self.counts[word] <= 10 or self.counts[word] % 100 == 0):
             log.warning("stow.part-refused", code=word, count=self.counts[word])
-        return answered
+        return answered, word
 
     def _take(self, chunks: Iterator[bytes], peer: str, study: str) -> tuple[Answered, str]:
         sop_class = sop_instance = ""
@@ -130,7 +137,7 @@ class Door:
                 )
                 receipt = self._line().give(offer)
         except _Full:
-            return Answered(Status.OUT_OF_RESOURCES, sop_class, sop_instance), "stow.too-large"
+            return Answered(Status.OUT_OF_RESOURCES, sop_class, sop_instance), TOO_LARGE
         except Quarantine as error:
             return Answered(Status.CANNOT_UNDERSTAND), error.code
         except Retry as error:

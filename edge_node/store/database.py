@@ -20,6 +20,7 @@ from edge_node.domain.errors import Retry, Stop
 from edge_node.store import tables, watch_tables
 
 BUSY_TIMEOUT_S = 30.0
+SHRED_WAIT_S = 1.0
 
 
 def _create_first_schema(connection: Connection) -> None:
@@ -195,12 +196,22 @@ class Database:
         with self.read() as connection:
             return str(connection.exec_driver_sql("PRAGMA quick_check").scalar())
 
-    def shred_journal(self) -> None:
-        """Fold the WAL into the database and cut it, so that deleted key bytes do not linger there."""
+    def shred_journal(self) -> bool:
+        """Fold the WAL into the database and cut it, so that deleted key bytes do not linger there.
+
+        Returns False when a reader was in the way: SQLite holds the write lock while it waits for one, and the receiver
+        waits with it. The compute role does it every minute.
+        """
         with self.engine.connect() as connection:
             raw = connection.connection.driver_connection
-            if raw is not None:
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            if raw is None:
+                return False
+            try:
+                raw.execute(f"PRAGMA busy_timeout={SHRED_WAIT_S * 1000:.0f}")
+                busy, _, _ = raw.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                raw.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000:.0f}")
+            return not busy
 
     def close(self) -> None:
         self.engine.dispose()

@@ -6,7 +6,8 @@ import json
 import secrets
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, case, func, insert, select, update
@@ -23,6 +24,8 @@ from edge_node.store.tables import instance, pull_item, pull_job, quarantine, st
 BACKOFF_FIRST_S, BACKOFF_CAP_S = 30.0, 3600.0
 PORTION = 500  # requests in one transaction
 AT_ONCE = ("pull.stopping", "pull.cancelled")
+ASKING_S = 120.0  # nobody adds to a list for so long and lives
+KILLS = 3  # a study that the puller did not survive so often is given up, however few tries it has
 OURS_S = 600.0  # an archive may go on sending so long after it said that it is done
 
 
@@ -58,27 +61,63 @@ class Pulls:
         self._actor = actor
 
     def ask(self, requests: Iterable[Named], what: str, *, again: bool) -> tuple[str, int]:
-        """A new job of these requests, equal ones once; its name and how many there are.
+        """A new job of these requests, equal ones once; its name and how many were asked for.
 
         In portions, so that a long list never holds the ledger from the receiver. Until all are in, the job is RUNNING
-        and does not end.
+        and does not end. Who is interrupted takes back what he asked; of who was killed, `end_cut_short` does.
         """
+        self.end_cut_short()
         job, asked = "P" + secrets.token_hex(4).upper(), list({one.request_key: one for one in requests}.values())
         with self._database.write() as connection:
             values = {"job": job, "what": what, "again": again, "state": PullState.RUNNING, "created_at": time.time()}
             connection.execute(insert(pull_job).values(**values))
             audit.append(connection, self._actor, "pull.asked", detail={"job": job, "what": what, "count": len(asked)})
-        for first in range(0, len(asked), PORTION):
+        count = 0
+        try:
+            for first in range(0, len(asked), PORTION):
+                with self._database.write() as connection:
+                    state = connection.execute(select(pull_job.c.state).where(pull_job.c.job == job)).scalar()
+                    if state != PullState.RUNNING:
+                        return job, count  # cancelled meanwhile
+                    count += self._add(connection, job, asked[first : first + PORTION])
             with self._database.write() as connection:
-                state = connection.execute(select(pull_job.c.state).where(pull_job.c.job == job)).scalar()
-                if state != PullState.RUNNING:
-                    break  # cancelled meanwhile
-                self._add(connection, job, asked[first : first + PORTION])
+                whole = update(pull_job).where(pull_job.c.job == job, pull_job.c.state == PullState.RUNNING)
+                connection.execute(whole.values(state=PullState.WAITING))
+                ended = close_if_over(connection, job, PullState.DONE, self._actor)
+        except BaseException:  # an interrupt from the keyboard too
+            with suppress(EdgeNodeError):
+                self._cut(job)
+            raise
+        self._shred(ended)
+        return job, count
+
+    def end_cut_short(self) -> int:
+        """Give up the lists whose asker was killed before all was in: half a list must not look like a whole one."""
+        with self._database.read() as connection:
+            begun = select(pull_job.c.job, pull_job.c.created_at).where(pull_job.c.state == PullState.RUNNING)
+            jobs = connection.execute(begun).all()
+            last = select(func.max(pull_item.c.created_at))
+            lives = {
+                row.job: max(row.created_at, connection.execute(last.where(pull_item.c.job == row.job)).scalar() or 0.0)
+                for row in jobs
+            }
+        dead = [job for job, at in lives.items() if at < time.time() - ASKING_S]
+        return sum(self._cut(job) for job in dead)
+
+    def _cut(self, job: str) -> bool:
         with self._database.write() as connection:
-            whole = update(pull_job).where(pull_job.c.job == job, pull_job.c.state == PullState.RUNNING)
-            connection.execute(whole.values(state=PullState.WAITING))
-            close_if_over(connection, job, PullState.DONE, self._actor)
-        return job, len(asked)
+            state = connection.execute(select(pull_job.c.state).where(pull_job.c.job == job)).scalar()
+            if state != PullState.RUNNING:
+                return False
+            audit.append(connection, self._actor, "pull.cut-short", detail={"job": job})
+            cancel(connection, job, self._actor, code="pull.cut-short")
+        self._shred(True)
+        return True
+
+    def _shred(self, ended: bool) -> None:
+        """Behind the transaction in which a key was destroyed. What a crash leaves is done at the next start."""
+        if ended:
+            self._database.shred_journal()
 
     def _add(self, connection: Connection, job: str, requests: Iterable[Named]) -> int:
         """Add what the job does not hold yet; returns how many were new."""
@@ -115,28 +154,30 @@ class Pulls:
     def claim(self) -> Item | None:
         """The next due request; those whose studies must be found first come before studies."""
         due = (pull_item.c.state == PullState.WAITING) & (pull_item.c.not_before <= time.time())
-        with self._database.read() as connection:
-            if connection.execute(select(pull_item.c.id).where(due).limit(1)).first() is None:
-                return None
-        with self._database.write() as connection:
-            order = case((pull_item.c.kind == Kind.STUDY, 1), else_=0), pull_item.c.id
-            row = connection.execute(select(pull_item).where(due).order_by(*order).limit(1)).one_or_none()
-            if row is None:
-                return None
-            connection.execute(
-                update(pull_item)
-                .where(pull_item.c.id == row.id)
-                .values(state=PullState.RUNNING, attempts=row.attempts + 1, started_at=time.time())
-            )
-            again = bool(connection.execute(select(pull_job.c.again).where(pull_job.c.job == row.job)).scalar())
-        told = (row.study_key, row.attempts + 1, row.created_at, again)
-        try:
-            key = self._keyring.open(row.key_id, row.job, KeyClass.ENVELOPE)
-            kind, *words = json.loads(unseal(key.secret, row.sealed, f"pull {row.job} {row.request_key}"))
-        except Quarantine as error:  # cancelled meanwhile, and its key is gone; or a ledger of another node's keys
-            self.failed(Item(row.id, row.job, row.number, Wanted(Kind(row.kind), ""), *told), error)
-            return None
-        return Item(row.id, row.job, row.number, Wanted(Kind(kind), *words), *told)
+        order = case((pull_item.c.kind == Kind.STUDY, 1), else_=0), pull_item.c.id
+        while True:
+            with self._database.read() as connection:
+                row = connection.execute(select(pull_item).where(due).order_by(*order).limit(1)).one_or_none()
+                if row is None:
+                    return None
+                again = bool(connection.execute(select(pull_job.c.again).where(pull_job.c.job == row.job)).scalar())
+            told = (row.study_key, row.attempts + 1, row.created_at, again)
+            unopened: Quarantine | None = None
+            item = Item(row.id, row.job, row.number, Wanted(Kind(row.kind), ""), *told)
+            try:  # before it is RUNNING: nobody would take it up again if the ledger were busy now
+                key = self._keyring.open(row.key_id, row.job, KeyClass.ENVELOPE)
+                kind, *words = json.loads(unseal(key.secret, row.sealed, f"pull {row.job} {row.request_key}"))
+                item = replace(item, wanted=Wanted(Kind(kind), *words))
+            except Quarantine as error:  # cancelled meanwhile, and its key is gone; or a ledger of another node's keys
+                unopened = error
+            with self._database.write() as connection:
+                taken = update(pull_item).where(pull_item.c.id == row.id, due, pull_item.c.attempts == row.attempts)
+                values = {"state": PullState.RUNNING, "attempts": row.attempts + 1, "started_at": time.time()}
+                if not connection.execute(taken.values(values)).rowcount:
+                    continue  # another thread has it
+            if unopened is None:
+                return item
+            self.failed(item, unopened)
 
     def found(self, item: Item, studies: Iterable[Named]) -> int:
         """What a search found joins its job; returns how many were new."""
@@ -149,27 +190,30 @@ class Pulls:
         with self._database.write() as connection:
             if not self._is_running(connection, item):
                 return count
-            self._finish(connection, item, PullState.DONE, Pulled("pull.found", count), "")
+            ended = self._finish(connection, item, PullState.DONE, Pulled("pull.found", count), "")
+        self._shred(ended)
         return count
 
     def done(self, item: Item, pulled: Pulled) -> None:
         """The study is here."""
         with self._database.write() as connection:
-            if self._is_running(connection, item):
-                self._finish(connection, item, PullState.DONE, pulled, "")
+            running = self._is_running(connection, item)
+            ended = running and self._finish(connection, item, PullState.DONE, pulled, "")
+        self._shred(ended)
 
     def failed(self, item: Item, error: EdgeNodeError) -> None:
         """Nobody tries again by himself."""
         with self._database.write() as connection:
-            if self._is_running(connection, item):
-                self._finish(connection, item, PullState.FAILED, Pulled(error.code), error.message)
+            running = self._is_running(connection, item)
+            ended = running and self._finish(connection, item, PullState.FAILED, Pulled(error.code), error.message)
+        self._shred(ended)
 
     def later(self, item: Item, error: EdgeNodeError, *, counts: bool) -> None:
         """Back into the queue; `counts` is False when it was not the request's fault.
 
         Even then others go first, lest one that always breaks off keeps all of them waiting.
         """
-        pause = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** (min(item.attempts - 1, 10) if counts else 0))
+        pause = _pause(item.attempts if counts else 1)
         if error.code in AT_ONCE:
             pause = 0.0
         with self._database.write() as connection:
@@ -191,21 +235,38 @@ class Pulls:
         with self._database.read() as connection:
             return self._is_running(connection, item)
 
-    def take_over(self) -> int:
-        """At the start: what a killed predecessor had under way waits again; returns how many."""
+    def take_over(self, tries: int) -> int:
+        """At the start: what a killed predecessor had under way waits again; returns how many.
+
+        One of them may be why it was killed (a study too large for the memory). So each costs a try, waits longer each
+        time and not together with the others, and is given up after `tries` of them (KILLS at least).
+        """
+        count, limit = 0, max(tries, KILLS)
         with self._database.write() as connection:
-            changed = connection.execute(
-                update(pull_item)
-                .where(pull_item.c.state == PullState.RUNNING)
-                .values(state=PullState.WAITING, attempts=pull_item.c.attempts - 1)
-            )
-        return int(changed.rowcount)
+            rows = connection.execute(
+                select(pull_item).where(pull_item.c.state == PullState.RUNNING).order_by(pull_item.c.id)
+            ).all()
+            for row in rows:
+                if row.attempts >= limit:
+                    told = (row.study_key, row.attempts, row.created_at, False)
+                    item = Item(row.id, row.job, row.number, Wanted(Kind(row.kind), ""), *told)
+                    why = f"the pulling process ended {row.attempts} times while it was under way"
+                    self._finish(connection, item, PullState.FAILED, Pulled("pull.killed"), why)
+                    continue
+                pause = _pause(row.attempts - 1) * (count + 1) if row.attempts > 1 else 0.0
+                waits = {"state": PullState.WAITING, "not_before": time.time() + pause, "code": "pull.killed"}
+                words = {"message": "the pulling process ended while it was under way"}
+                connection.execute(update(pull_item).where(pull_item.c.id == row.id).values(waits | words))
+                count += 1
+        self._shred(True)
+        return count
 
     def _is_running(self, connection: Connection, item: Item) -> bool:
         state = connection.execute(select(pull_item.c.state).where(pull_item.c.id == item.id)).scalar()
         return state == PullState.RUNNING
 
-    def _finish(self, connection: Connection, item: Item, state: PullState, pulled: Pulled, message: str) -> None:
+    def _finish(self, connection: Connection, item: Item, state: PullState, pulled: Pulled, message: str) -> bool:
+        """Returns whether its job ended with it."""
         connection.execute(
             update(pull_item)
             .where(pull_item.c.id == item.id)
@@ -214,11 +275,19 @@ class Pulls:
         if item.study_key:
             detail = {"job": item.job, "state": str(state), "code": pulled.code, "instances": pulled.instances}
             audit.append(connection, self._actor, "study.pulled", item.study_key, detail)
-        close_if_over(connection, item.job, PullState.DONE, self._actor)
+        return close_if_over(connection, item.job, PullState.DONE, self._actor)
+
+
+def _pause(attempts: int) -> float:
+    """Seconds before the next try after so many."""
+    return min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2.0 ** min(attempts - 1, 10))
 
 
 def close_if_over(connection: Connection, job: str, state: PullState, actor: str) -> bool:
-    """End a job that holds nothing open any more: its identifiers are destroyed. Returns whether it ended now."""
+    """End a job that holds nothing open any more: its identifiers are destroyed. Returns whether it ended now.
+
+    Then the caller runs `Database.shred_journal` after the transaction.
+    """
     ending = (PullState.WAITING,) if state is PullState.DONE else OPEN
     closing = update(pull_job).where(pull_job.c.job == job, pull_job.c.state.in_(ending))
     left = select(pull_item.c.id).where(pull_item.c.job == job, pull_item.c.state.in_(OPEN))
@@ -233,12 +302,15 @@ def close_if_over(connection: Connection, job: str, state: PullState, actor: str
     return True
 
 
-def cancel(connection: Connection, job: str, actor: str) -> int:
-    """Give up what a job still holds open; returns how many requests. What is here stays here."""
+def cancel(connection: Connection, job: str, actor: str, *, code: str = "pull.cancelled") -> int:
+    """Give up what a job still holds open; returns how many requests. What is here stays here.
+
+    The caller runs `Database.shred_journal` after the transaction.
+    """
     changed = connection.execute(
         update(pull_item)
         .where(pull_item.c.job == job, pull_item.c.state.in_(OPEN))
-        .values(state=PullState.CANCELLED, code="pull.cancelled", finished_at=time.time())
+        .values(state=PullState.CANCELLED, code=code, finished_at=time.time())
     )
     close_if_over(connection, job, PullState.CANCELLED, actor)
     return int(changed.rowcount)

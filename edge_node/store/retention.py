@@ -20,6 +20,9 @@ from edge_node.store.tables import envelope, finding, instance, quarantine, stud
 from edge_node.store.tasks import unfinished
 
 ANNOUNCED_DAYS = 30.0  # a step that is still in progress then was forgotten by its modality
+ANNOUNCED_UNKNOWN_DAYS = 1.0  # of a study of which no instance came
+FORGET_S = 20.0
+BREATH_S = 0.15  # who waits for the lock looks for it ten times a second
 
 
 def _is_past(connection: Connection, study_key: str, revision: int, states: tuple[StudyState, ...]) -> bool:
@@ -93,14 +96,25 @@ def expire_escrow(database: Database, actor: str, days: float) -> int:
     return count
 
 
-def forget_announcements(database: Database, days: float = ANNOUNCED_DAYS) -> int:
-    """Delete what was announced of studies longer ago than `days` without a word since; returns how many."""
-    before = time.time() - days * 86400.0
-    with database.read() as connection:
-        if not announcements.older(connection, before):
-            return 0
-    with database.write() as connection:
-        return announcements.expire(connection, before)
+def forget_announcements(
+    database: Database, days: float = ANNOUNCED_DAYS, unknown_days: float = ANNOUNCED_UNKNOWN_DAYS
+) -> int:
+    """Delete what was announced of studies longer ago than `days` without a word since; returns how many.
+
+    Of studies of which nothing came, after `unknown_days`: anybody may announce them without end. So many that FORGET_S
+    are not enough are left to the next round; between two transactions whoever waits for the write lock gets it.
+    """
+    until = time.monotonic() + FORGET_S
+    now, forgotten = time.time(), 0
+    times = now - days * 86400.0, now - min(days, unknown_days) * 86400.0
+    while True:
+        with database.read() as connection:  # looked for where nobody waits: the receiver needs the write lock
+            pairs = announcements.old(connection, *times)
+        if not pairs or time.monotonic() > until:
+            return forgotten
+        with database.write() as connection:
+            forgotten += announcements.forget(connection, pairs, *times)
+        time.sleep(BREATH_S)
 
 
 def sweep_segments(database: Database, folder: Path) -> int:

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, UnifiedProcedureStepPull, UnifiedProcedureStepPush
 
-from edge_node.config.schema import Worklist
+from edge_node.config.schema import PeerEntry, Worklist
 from edge_node.domain.status import Status
 from edge_node.service.list_actions import GLOBAL
 from edge_node.service.snapshot import reading_list
@@ -269,6 +269,22 @@ def test_subscribers_hear_how_things_stand_and_what_changes(site: Site) -> None:
         node.triage(3)
         node.claim(second)
         assert watcher.until(5)[4:] == [(second, "IN PROGRESS")]
+    finally:
+        node.close()
+        watcher.close()
+
+
+def test_a_subscriber_that_cannot_be_told_for_our_own_fault_silences_no_other(site: Site, tmp_path: Path) -> None:
+    watcher, authority = Watcher(), tmp_path / "ca.pem"
+    broken = PeerEntry(ae_title="BROKEN", host="127.0.0.1", port=1, tls=True, ca_file=authority)
+    node = ListNode(site, peers={"broken": broken, "watcher": watcher.peer})
+    try:
+        for name in ("BROKEN", "WATCHER"):
+            assert node.act(3, GLOBAL, ReceivingAE=name, DeletionLock="FALSE") == 0
+        for number in (1, 2):
+            node.triage(number)
+            watcher.until(number)
+        assert node.telling.is_alive()
     finally:
         node.close()
         watcher.close()

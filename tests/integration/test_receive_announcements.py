@@ -4,145 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import suppress
 
 import pytest
-from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.dataset import Dataset
 from pynetdicom import AE
 from pynetdicom.sop_class import CTImageStorage, InstanceAvailabilityNotification, ModalityPerformedProcedureStep
 from sqlalchemy import select
 
-from edge_node.config.schema import Config, Receive, Settle
-from edge_node.domain.announcement import CLASSES, Command, IdentifiedSignal
+from edge_node.domain.announcement import Command, IdentifiedSignal
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.status import ErrorId, Status
-from edge_node.domain.study import Role
-from edge_node.receive.landing import Arrival
-from edge_node.receive.scp import StorageSCP
 from edge_node.service import roles
-from edge_node.service.compute_steps import settle_due
-from edge_node.service.node import open_node, spool_path
 from edge_node.store import retention, tables
-from edge_node.store.receipt import Receipt
+from tests.integration.announcing_hospital import STEP, STUDY, Hospital, encoded, reference
 from tests.unit.service.site import Site, image, needles_in, site
 
 __all__ = ["site"]
-STEP = "1.2.826.0.1.3680043.8.498.900.1"
-STUDY = "1.2.826.0.1.3680043.8.498.1"
-
-
-class Hospital:
-    """A receiver on a real socket with one worker in this process, and who sends to it."""
-
-    def __init__(self, site: Site, **settle: Any) -> None:
-        self.site = site
-        config = site.config.model_copy(update={"settle": Settle(**settle)})
-        self.config: Config = config
-        work = roles.make_intake(config)
-        self.refuse: EdgeNodeError | None = None
-
-        def accept(arrival: Arrival) -> Receipt:
-            if self.refuse is not None:
-                raise self.refuse
-            with arrival.opened() as landed:
-                [answer] = work([arrival.signal() if arrival.command else landed])
-            if isinstance(answer, EdgeNodeError):
-                raise answer
-            return answer
-
-        self.scp = StorageSCP(
-            Receive(host="127.0.0.1", port=0),
-            accept,
-            spool_path(config),
-            free_bytes=lambda: 1 << 40,
-            signals=[CLASSES[name] for name in CLASSES if str(name) in config.settle.signals],
-        )
-        self.scp.start()
-        self.compute = open_node(config, Role.COMPUTE)
-
-    @contextmanager
-    def association(self, *classes: str) -> Iterator[Any]:
-        entity = AE("CT1")
-        for one in classes:
-            entity.add_requested_context(one)
-        association = entity.associate("127.0.0.1", self.scp.port, ae_title="EDGENODE")
-        assert association.is_established
-        try:
-            yield association
-        finally:
-            association.release()
-
-    def send(self, *numbers: int, study: int = 1, **changes: object) -> None:
-        with self.association(CTImageStorage) as association:
-            for number in numbers:
-                assert association.send_c_store(encoded(image(number, study=study, **changes))).Status == Status.SUCCESS
-
-    def create(self, *, step: str | None = STEP, study: str = STUDY, **changes: object) -> Dataset:
-        attributes = Dataset()
-        attributes.PerformedProcedureStepStatus = "IN PROGRESS"
-        scheduled = Dataset()
-        scheduled.StudyInstanceUID = study
-        scheduled.AccessionNumber = "ACC-774411"
-        attributes.ScheduledStepAttributesSequence = [scheduled]
-        attributes.PatientName, attributes.PatientID = "Beeblebrox^Zaphod", "PAT-420042"
-        attributes.PerformedSeriesSequence = []
-        attributes.update(changes)
-        with self.association(ModalityPerformedProcedureStep) as association:
-            status, _ = association.send_n_create(attributes, ModalityPerformedProcedureStep, step)
-        return Dataset() if status is None else status
-
-    def set(self, state: str | None, *numbers: int, step: str = STEP, study: int = 1, lists: bool = True) -> Dataset:
-        attributes = Dataset()
-        if state is not None:
-            attributes.PerformedProcedureStepStatus = state
-        if lists:
-            series = Dataset()
-            series.SeriesInstanceUID = f"1.2.826.0.1.3680043.8.498.{study}.9"
-            series.ReferencedImageSequence = [reference(number, study) for number in numbers]
-            attributes.PerformedSeriesSequence = [series]
-        with self.association(ModalityPerformedProcedureStep) as association:
-            status, _ = association.send_n_set(attributes, ModalityPerformedProcedureStep, step)
-        return status
-
-    def notify(self, *numbers: int, uid: str = "1.2.3.4.1", gone: tuple[int, ...] = (), study: int = 1) -> Dataset:
-        attributes, series = Dataset(), Dataset()
-        attributes.StudyInstanceUID = f"1.2.826.0.1.3680043.8.498.{study}"
-        attributes.ReferencedPerformedProcedureStepSequence = []
-        series.SeriesInstanceUID = "1.2.3"
-        series.ReferencedSOPSequence = [reference(number, study) for number in (*numbers, *gone)]
-        for item, number in zip(series.ReferencedSOPSequence, (*numbers, *gone), strict=True):
-            item.InstanceAvailability = "UNAVAILABLE" if number in gone else "ONLINE"
-            item.RetrieveAETitle = "PACS"
-        attributes.ReferencedSeriesSequence = [series]
-        with self.association(InstanceAvailabilityNotification) as association:
-            status, _ = association.send_n_create(attributes, InstanceAvailabilityNotification, uid)
-        return status
-
-    def settle(self) -> tuple[str, str, bool]:
-        """State, reason and completeness of the study after one look."""
-        settle_due(self.compute)
-        with self.compute.database.read() as connection:
-            row = connection.execute(select(tables.study)).one()
-        return row.state, row.settle_reason, row.complete
-
-    def close(self) -> None:
-        self.scp.stop(2.0)
-        self.compute.database.close()
-
-
-def encoded(one: Dataset) -> Dataset:
-    one.file_meta = FileMetaDataset()
-    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    return one
-
-
-def reference(number: int, study: int) -> Dataset:
-    item = Dataset()
-    item.ReferencedSOPClassUID = CTImageStorage
-    item.ReferencedSOPInstanceUID = f"1.2.826.0.1.3680043.8.498.{study}.9.{number}"
-    return item
 
 
 @pytest.fixture
@@ -324,6 +202,59 @@ def test_a_step_that_cannot_be_taken_down_now_is_answered_so_that_it_comes_again
     assert hospital.create().Status == Status.SUCCESS
 
 
+def test_nothing_is_announced_to_a_disk_that_is_almost_full(hospital: Hospital) -> None:
+    with hospital.association(ModalityPerformedProcedureStep) as association:  # begun while there was room
+        hospital.free = (1 << 20) - 1
+        attributes = Dataset()
+        attributes.PerformedProcedureStepStatus = "IN PROGRESS"
+        scheduled = Dataset()
+        scheduled.StudyInstanceUID = STUDY
+        attributes.ScheduledStepAttributesSequence = [scheduled]
+        status, _ = association.send_n_create(attributes, ModalityPerformedProcedureStep, STEP)
+        assert status.Status == Status.RESOURCE_LIMITATION
+        hospital.free = 1 << 40
+        status, _ = association.send_n_create(attributes, ModalityPerformedProcedureStep, STEP)
+        assert status.Status == Status.SUCCESS
+    assert {row["reason"] for row in hospital.scp.refused.rows()} == {"spool.disk-full"}
+
+
+def test_who_announces_faster_than_the_site_allows_waits_for_his_answers(site: Site) -> None:
+    hospital = Hospital(site, mb_per_s=0.02)
+    try:
+        hospital.create()
+        begun = time.monotonic()
+        assert hospital.set("IN PROGRESS", *range(700)).Status == Status.SUCCESS  # some 60 kB, of which 40 kB are free
+        assert time.monotonic() - begun > 0.5
+    finally:
+        hospital.close()
+
+
+def test_a_word_of_too_many_studies_or_instances_is_refused_by_name(hospital: Hospital) -> None:
+    def of(count: int) -> list[Dataset]:
+        items = [Dataset() for _ in range(count)]
+        for number, item in enumerate(items):
+            item.StudyInstanceUID = f"{STUDY}.{number}"
+        return items
+
+    assert hospital.create(ScheduledStepAttributesSequence=of(65)).Status == Status.INVALID_ATTRIBUTE_VALUE
+    assert hospital.create(ScheduledStepAttributesSequence=of(64)).Status == Status.SUCCESS
+    assert hospital.set("COMPLETED", *range(10_001)).Status == Status.INVALID_ATTRIBUTE_VALUE
+    assert hospital.notify(*range(10_001)).Status == Status.INVALID_ATTRIBUTE_VALUE
+    assert hospital.site.rows("announced_instance") == []
+    assert {row["reason"] for row in hospital.scp.refused.rows()} == {"announce.too-long"}
+
+
+def test_a_scouts_own_step_does_not_settle_the_whole_study(hospital: Hospital) -> None:
+    hospital.create()
+    hospital.send(1, 2, 3)
+    hospital.set("COMPLETED", 1)
+    assert hospital.settle()[0] == "RECEIVING"
+    other = STEP + ".2"
+    hospital.create(step=other)
+    hospital.set("COMPLETED", 2, 3, step=other)
+    assert hospital.settle() == ("SETTLED", "step completed, all 3 announced came", True)
+
+
 def test_what_a_site_does_not_want_is_not_negotiated(site: Site) -> None:
     hospital = Hospital(site, signals=["ian"])
     try:
@@ -380,7 +311,7 @@ def test_images_and_steps_may_share_an_association(hospital: Hospital) -> None:
         done = Dataset()
         done.PerformedProcedureStepStatus = "COMPLETED"
         series = Dataset()
-        series.ReferencedImageSequence = [reference(1, 1)]
+        series.ReferencedImageSequence = [reference(1, 1), reference(2, 1)]
         done.PerformedSeriesSequence = [series]
         status, _ = association.send_n_set(done, ModalityPerformedProcedureStep, STEP)
         assert status.Status == Status.SUCCESS

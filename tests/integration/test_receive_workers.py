@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edge_node.domain.announcement import IdentifiedSignal
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import IdentifiedInstance
+from edge_node.receive import workers
 from edge_node.receive.landing import Arrival
 from edge_node.receive.workers import WorkerPool
 from edge_node.store.receipt import Receipt, Received
@@ -22,7 +25,9 @@ from edge_node.store.receipt import Receipt, Received
 def accept_or_die():  # type: ignore[no-untyped-def]
     """A worker that dies on one kind of instance; at module level because workers are spawned."""
 
-    def accept(batch: Sequence[IdentifiedInstance]) -> list[Receipt | EdgeNodeError]:
+    def accept(batch: Sequence[IdentifiedInstance | IdentifiedSignal]) -> list[Receipt | EdgeNodeError]:
+        if any(isinstance(one, IdentifiedSignal) and one.sop_instance == "die" and not one.again for one in batch):
+            os._exit(1)
         if any(one.dataset == b"die" for one in batch):
             os._exit(1)
         if any(one.dataset == b"slow" for one in batch):
@@ -50,6 +55,13 @@ def arrival(body: bytes, calling: str = "CT1") -> Iterator[Arrival]:
         yield Arrival("1.2", "1.2", "1.2.3", calling, "EDGENODE", "", 0.0, len(body), memory)
     finally:
         os.close(memory)
+
+
+@contextmanager
+def signal(name: str = "step") -> Iterator[Arrival]:
+    """An announcement, as the receiver holds it."""
+    with arrival(b"") as one:
+        yield replace(one, sop_instance=name, command="N-CREATE")
 
 
 def accept(pool: WorkerPool, body: bytes, calling: str = "CT1") -> Receipt:
@@ -173,5 +185,53 @@ def test_nobody_waits_for_the_replacement_of_a_worker() -> None:
         while len(multiprocessing.active_children()) > 1:
             assert time.monotonic() < deadline, "the old worker stayed"
             time.sleep(0.05)
+    finally:
+        pool.close()
+
+
+def test_announcements_go_alone_and_no_instance_waits_for_more_than_one_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def drained(*, patience_s: float) -> list[str]:
+        monkeypatch.setattr(workers, "SIGNAL_PATIENCE_S", patience_s)
+        queue = workers._Queue()
+        with signal() as step, arrival(b"one") as one:
+            for ticket in [workers._Ticket(step) for _ in range(3)]:
+                queue.add(ticket)
+            for number in range(2):
+                queue.add(workers._Ticket(replace(one, calling_ae=f"CT{number}", in_memory=workers.BATCH_BYTES)))
+        batches = []
+        while queue.tickets():
+            batches.append([ticket.arrival.command or "object" for ticket in queue.batch()])
+        assert all(len(batch) == 1 for batch in batches)
+        return [word for batch in batches for word in batch]
+
+    assert drained(patience_s=60.0) == ["object", "object", "N-CREATE", "N-CREATE", "N-CREATE"]
+    # All have waited long enough.
+    assert drained(patience_s=-1.0) == ["N-CREATE", "object", "N-CREATE", "object", "N-CREATE"]
+
+
+def test_a_worker_is_told_when_another_one_died_on_an_announcement() -> None:
+    pool = WorkerPool(1, accept_or_die, (), wait_s=20)
+    pool.start()
+    try:
+        with signal("die") as one:
+            assert pool.accept(one).study_key == "die 0 1"
+    finally:
+        pool.close()
+
+
+def test_an_announcement_that_nobody_has_time_for_is_given_back() -> None:
+    pool = WorkerPool(1, accept_or_die, (), wait_s=0.2)
+    pool.start()
+    busy = threading.Thread(target=accept, args=(pool, b"slow"))
+    try:
+        busy.start()
+        time.sleep(0.1)
+        with signal() as one, pytest.raises(Retry, match=r"receive\.busy"):
+            pool.accept(one)
+        busy.join(10)
+        with signal() as one:
+            assert pool.accept(one).study_key == "step 0 1"
     finally:
         pool.close()

@@ -38,6 +38,11 @@ def installed(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("role", list(Role))
+def test_a_process_that_is_killed_for_its_memory_takes_its_role_with_it_nowhere(role: Role) -> None:
+    assert values(role, "OOMPolicy") == ["continue"]
+
+
 @needs_systemd
 def test_systemd_finds_nothing_wrong_with_the_units(installed: Path) -> None:
     units = sorted(map(str, installed.iterdir()))

@@ -84,6 +84,25 @@ def test_each_required_series_needs_a_series_of_its_own(series: tuple[tuple[str,
     assert (done.complete, done.detail.get("lacks")) == (lacks is None, lacks)
 
 
+@pytest.mark.parametrize(
+    ("revision", "said", "reason"),
+    [
+        (1, Announced(steps=1, listed=1), "step completed, all 1 announced came"),
+        # A scout's own step says nothing of what came with it; of what came before it was reopened, quiet time did.
+        (1, Announced(steps=1, listed=1, unlisted=299, unlisted_now=299), None),
+        (2, Announced(steps=1, listed=1, unlisted=299), "step completed, all 1 announced came"),
+        (2, Announced(steps=1, listed=1, unlisted=300, unlisted_now=1), None),
+        (1, Announced(steps=1, notices=1, listed=2, unlisted=1), None),
+    ],
+)
+def test_a_step_speaks_for_a_study_only_if_the_steps_list_all_of_it(
+    revision: int, said: Announced, reason: str | None
+) -> None:
+    study = replace(STUDY, revision=revision, announced=said)
+    done = settlement(CONFIG, study, 10.0)
+    assert (done and done.reason) == reason
+
+
 def test_what_the_site_requires_outweighs_what_a_step_says() -> None:
     said = Announced(steps=1, listed=2, changed_at=10.0)
     short = replace(STUDY, series=(("MG", 2),), announced=said)
