@@ -74,6 +74,23 @@ class HasNoMemory(Failing):
         raise OutOfDeviceMemory
 
 
+class HasABug(Failing):
+    def fail(self):
+        raise RuntimeError
+
+
+class LosesAllDevices(Failing):
+    """Needs a GPU that is lost with the first study and never seen again."""
+
+    def __init__(self, folder: Path, device: Device) -> None:
+        gone = (folder.parent / "failed-once").exists()
+        super().__init__(folder, Device("cuda", require_gpu=True, threads=1), FakeGpu(devices=int(not gone)))
+
+    def fail(self):
+        self.first_time()
+        raise DeviceLost
+
+
 class SaysNaN(Engine):
     """Right on the golden vectors, NaN on anything else (two golden slabs, other counts are studies)."""
 
@@ -168,5 +185,7 @@ slow = partial(build, Slow)
 loses_its_device = partial(build, LosesItsDevice)
 loses_its_gpu = partial(build, LosesItsGpu)
 has_no_memory = partial(build, HasNoMemory)
+has_a_bug = partial(build, HasABug)
+loses_all_devices = partial(build, LosesAllDevices)
 says_nan = partial(build, SaysNaN)
 says_nan_for_ever = partial(build, SaysNaNForEver)

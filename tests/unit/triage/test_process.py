@@ -46,6 +46,11 @@ def study():
     return clean_study(ct_slices(head_phantom(79, kind="epidural", slices=22, rows=160)))
 
 
+@cache
+def healthy():
+    return clean_study(ct_slices(head_phantom(79, kind=None, slices=22, rows=160)))
+
+
 def slabs(count):
     return {"slabs": np.full((count, 5, 160, 160), 0.5, np.float32)}
 
@@ -77,6 +82,56 @@ def test_a_model_that_crashes_twice_is_out_of_service_and_the_others_go_on(packa
         again = triage.judge(study())
     assert len(again.findings) == 1
     assert "model.crashed" in again.unavailable[0]
+
+
+@pytest.mark.parametrize("of_the_failing", [Stage.SHADOW, Stage.INFORMATION, Stage.LIVE])
+@pytest.mark.parametrize("make", [engines.has_no_memory, engines.has_a_bug, engines.loses_all_devices])
+def test_what_fails_under_one_model_takes_no_flag_of_another_along(package, make, of_the_failing):
+    with model_that(package, make) as bad, model_that(REFERENCE, make_engine) as other:
+        bad.stage = of_the_failing
+        result = Triage([bad, other], threads=1, time_limit_s=60).judge(study())
+    assert [finding.verdict for finding in result.findings] == [Verdict.FLAGGED]
+    assert result.key_image is not None
+    [said] = result.unavailable
+    assert said.startswith("ref-ct-head-hyperdensity 1.1.0 (")
+    assert said.endswith((": triage.gpu-memory", ": triage.inference-failed", ": triage.no-gpu"))
+
+
+@pytest.mark.parametrize(
+    ("failing", "other", "raised"),
+    [
+        (Stage.LIVE, Stage.SHADOW, True),  # nobody waits for a flag of the shadow
+        (Stage.INFORMATION, Stage.SHADOW, True),
+        (Stage.SHADOW, Stage.SHADOW, False),
+        (Stage.SHADOW, Stage.LIVE, False),
+    ],
+)
+def test_a_failure_is_tried_again_only_for_a_model_that_speaks(package, failing, other, raised):
+    with model_that(package, engines.has_no_memory) as bad, model_that(REFERENCE, make_engine) as good:
+        bad.stage, good.stage = failing, other
+        triage = Triage([bad, good], threads=1, time_limit_s=60)
+        if raised:
+            with pytest.raises(Retry) as caught:
+                triage.judge(study())
+            assert caught.value.code == "triage.gpu-memory"
+        else:
+            assert len(triage.judge(study()).findings) == 1
+
+
+def test_a_model_that_speaks_and_fails_is_tried_again_though_another_did_not_flag(package):
+    full, sound = model_that(package, engines.has_no_memory), model_that(REFERENCE, make_engine)
+    with full as bad, sound as good, pytest.raises(Retry):
+        Triage([bad, good], threads=1, time_limit_s=60).judge(healthy())
+
+
+@pytest.mark.parametrize("stage", [Stage.LIVE, Stage.SHADOW])
+def test_a_device_that_is_gone_stops_the_role_whatever_else_failed(package, tmp_path, stage):
+    other = shutil.copytree(REFERENCE, tmp_path / "other" / "ref")
+    with model_that(package, engines.loses_all_devices) as gone, model_that(other, engines.has_no_memory) as full:
+        gone.stage = stage
+        with pytest.raises(Stop) as caught:
+            Triage([gone, full], threads=1, time_limit_s=60).judge(study())
+    assert caught.value.code == "triage.no-gpu"
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_a_study_takes_nothing_along(package):
