@@ -177,18 +177,19 @@ class Tasks:
 
     def release_leases(self) -> int:
         """Give back what this owner still holds (graceful drain), so that nobody waits for leases to run out."""
-        return self._release(task.c.owner == self._owner)
+        # Whoever stops in time has not died of it.
+        return self._release(task.c.owner == self._owner, attempts=task.c.attempts - 1)
 
     def take_over(self) -> int:
         """At the start of a role: give back what its dead predecessors on this node still hold."""
         return self._release(task.c.owner.startswith(f"{self._actor}:", autoescape=True))
 
-    def _release(self, condition: ColumnElement[bool]) -> int:
+    def _release(self, condition: ColumnElement[bool], **more: ColumnElement[int]) -> int:
         with self._database.write() as connection:
             changed = connection.execute(
                 update(task)
                 .where(condition, task.c.state == TaskState.LEASED)
-                .values(state=TaskState.READY, lease_until=None, owner="")
+                .values(state=TaskState.READY, lease_until=None, owner="", **more)
             )
         return int(changed.rowcount)
 
