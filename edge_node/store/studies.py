@@ -262,6 +262,12 @@ class Vault:
         return own, instances
 
 
+def found_at(connection: Connection, study_key: str, revision: int) -> float:
+    """When the stored result of a revision was made, whatever came after it; 0 when there is none."""
+    at = select(finding.c.at).where(finding.c.study_key == study_key, finding.c.revision == revision)
+    return float(connection.execute(at).scalar() or 0.0)
+
+
 def put_reading(connection: Connection, study_key: str, revision: int, priority: Priority) -> None:
     """Store the study's place in the reading order; the order of an earlier revision may rise but never fall."""
     old = connection.execute(select(reading).where(reading.c.study_key == study_key)).one_or_none()
