@@ -22,7 +22,7 @@ from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry, Stop
 from edge_node.domain.study import Role, StudyState
 from edge_node.store import studies
 from edge_node.store.database import Database
-from edge_node.store.tasks import Lease, Task, Tasks, enqueue, supersede, unfinished
+from edge_node.store.tasks import Lease, Task, Tasks, enqueue, supersede, unfinished, urgency_after
 
 log = structlog.get_logger()
 
@@ -196,4 +196,4 @@ class Bench:
                 return  # the lease ran out and another worker has the row: its outcome counts
             if done.commit is not None:
                 done.commit(connection)
-            follow_up(connection, claimed, self.targets, urgency=100)
+            follow_up(connection, claimed, self.targets, urgency_after(connection, claimed))

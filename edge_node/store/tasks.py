@@ -20,7 +20,7 @@ from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import TaskState
 from edge_node.store import audit
 from edge_node.store.database import Database
-from edge_node.store.tables import setting, study, task
+from edge_node.store.tables import reading, setting, study, task
 
 BACKOFF_FIRST_S = 2.0
 BACKOFF_CAP_S = 300.0
@@ -305,6 +305,13 @@ def _superseded() -> dict[str, object]:
         "finished_at": time.time(),
         "lease_until": None,
     }
+
+
+def urgency_after(connection: Connection, done: Task) -> int:
+    """Of the work that follows: the study's target in minutes, the smaller the sooner; while it has none, as before."""
+    target = select(reading.c.target_minutes).where(reading.c.study_key == done.study_key)
+    minutes = connection.execute(target).scalar()
+    return done.urgency if minutes is None else int(minutes)
 
 
 def unfinished(connection: Connection, study_key: str, revision: int, steps: Iterable[str]) -> int:

@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from edge_node import pipeline
 from edge_node.domain.errors import Quarantine, Retry, Stop
 from edge_node.domain.study import Deidentified, StudyState, TaskState
+from edge_node.domain.worklist import Priority
 from edge_node.pipeline import Bench, Done, Targets
 from edge_node.store import retention, studies
 from edge_node.store.tables import audit, study, task
@@ -70,6 +71,36 @@ def test_a_study_goes_down_the_whole_line(settled_study: Store) -> None:
     assert state_of(store) == StudyState.DELIVERED
     assert work_off(store, "purge") == 2
     assert state_of(store) == StudyState.CLOSED
+
+
+def test_what_was_found_urgent_is_written_before_what_waited_longer(
+    store: Store, clean_instance: Callable[..., Deidentified]
+) -> None:
+    minutes = {"STUDYKEY0001": 720.0, "STUDYKEY0002": 240.0, "STUDYKEY0003": 16.4}
+    for key in minutes:
+        store.intake.record(clean_instance(study=key), calling_ae="CT1", received_at=1.0)
+        settle(store)
+
+    def judged(one: Task) -> Done:
+        place = Priority(0, 1.0, minutes[one.study_key], "HIGH", True, "found")
+        return Done("ok", commit=lambda c: studies.put_reading(c, one.study_key, one.revision, place))
+
+    assert work_off(store, "triage", judged) == 3
+    order: list[tuple[str, int]] = []
+
+    def written(one: Task) -> Done:
+        order.append((one.study_key, one.urgency))
+        return Done("ok")
+
+    work_off(store, "worklist", written, target="ups")
+    assert order == [("STUDYKEY0003", 16), ("STUDYKEY0002", 240), ("STUDYKEY0001", 720)]
+
+
+def test_work_of_a_study_without_a_place_is_as_urgent_as_what_led_to_it(settled_study: Store) -> None:
+    work_off(settled_study, "triage")
+    with settled_study.database.read() as connection:
+        rows = connection.execute(select(task.c.urgency).where(task.c.step == "worklist")).scalars().all()
+    assert rows == [1, 1]
 
 
 def test_triage_does_not_wait_for_the_pixels_and_forwarding_does(settled_study: Store) -> None:
