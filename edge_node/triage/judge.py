@@ -34,6 +34,8 @@ from edge_node.triage.select import Series, candidates, unfit_words
 from edge_node.triage.series_volume import SeriesVolume, Volumes
 from edge_node.triage.volume import Resampled, class_maps, resample, volume_score
 
+SHADOW_S: Final = 20.0  # all models in shadow together, where others speak
+
 log = structlog.get_logger()
 
 # The pixels are not what the header says they are.
@@ -50,6 +52,12 @@ class _Work:
     deadline: float
     urgency: float
     inputs: dict[str, InputQuality] = field(default_factory=dict)
+    trial: bool = False
+
+    def on_trial(self) -> None:
+        """From here on only models in shadow judge: what was found by others must not wait long for them."""
+        if not self.trial:
+            self.trial, self.deadline = True, min(self.deadline, time.monotonic() + SHADOW_S)
 
     def measured(self, uid: str, scores: tuple[Score, ...]) -> None:
         """Scores of a series seen in pixels; what was measured of it before stays unless it is measured anew."""
@@ -102,16 +110,19 @@ class Triage:
         notes = (f"select.unreadable: {unreadable} CT images cannot be parsed",) if unreadable else ()
         work = _Work(headers, Volumes(self._workers), notes, deadline, urgency, inputs)
         findings: list[tuple[Finding, KeyImage | None]] = []
-        late = 0
+        late = 0.0
         failure: Exception | None = None
+        speaks = any(model.stage in SPEAKING for model in self.models)
         for model in self.models:
+            if speaks and model.stage not in SPEAKING:
+                work.on_trial()
             if model.broken():
                 unavailable.append(f"{model.label}: {model.fault}")
                 continue
             try:
                 findings.extend(self._judge_with(model, work))
             except OutOfTime:
-                late += 1
+                late = max(late, self._time_limit_s if not work.trial else SHADOW_S)
                 unavailable.append(f"{model.label}: triage.time-limit")
             except Exception as error:
                 code = error.code if isinstance(error, EdgeNodeError) else f"internal.{type(error).__name__}"
@@ -134,7 +145,7 @@ class Triage:
             return replace(result, key_image=pictures[id(result.top)])
         outcome = TriageOutcome.SKIPPED
         if late:
-            reason = f"triage.time-limit: not judged within {self._time_limit_s:g} s"
+            reason = f"triage.time-limit: not judged within {late:g} s"
         elif unavailable:
             reason = "triage.no-model-runs: a model that might have judged it is out of service"
         elif not self.models:
