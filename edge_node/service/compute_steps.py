@@ -18,7 +18,7 @@ from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import Node, spool_path
 from edge_node.service.unfailing import Otherwise, Unfailing, survivable
 from edge_node.store import audit, retention, studies, watch
-from edge_node.store.tasks import Task
+from edge_node.store.tasks import Task, unfinished
 from edge_node.worklist.modes import Modes
 from edge_node.worklist.priority import ORDER_MINUTES, decide
 
@@ -145,8 +145,11 @@ def purge_work(node: Node) -> pipeline.Work:
     def work(task: Task) -> Done:
         with node.database.read() as connection:
             state = studies.get(connection, task.study_key)._mapping["state"]
+            waiting = unfinished(connection, task.study_key, task.revision, ("worklist",))
         if state == StudyState.RECEIVING:
             raise Retry("purge.reopened", "the study was reopened; it is purged after its next delivery", counts=False)
+        if task.target == "envelope" and waiting:
+            raise Retry("purge.awaits-write-back", "a result is still to be written back", counts=False, after=60.0)
         destroy = destroyers[task.target]
         return Done(f"purge.{task.target}", {}, lambda c: destroy(c, task.study_key, task.revision))
 

@@ -176,6 +176,7 @@ def make_intake(config: Config) -> AcceptAll:
         node.spool_writer(),
         actor=node.actor,
         quarantine_s=config.deid.quarantine_days * 86400.0,
+        envelope_s=config.retention.envelope_hours * 3600.0,
         escrow=escrow_of(config),
     )
     key = continuing(with_key(site_key), with_key(before) if before else None, store.has_study)

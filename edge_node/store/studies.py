@@ -257,7 +257,7 @@ class Vault:
                 "vault.destroyed",
                 "the identity of this study was destroyed by retention; nothing can be written back any more",
                 study=study_key,
-                hint="send the study again from the PACS",
+                hint="send the study again from the PACS, then edge-node study retry STUDY",
             )
         return own, instances
 

@@ -15,6 +15,7 @@ from pydicom.encaps import encapsulate
 from sqlalchemy import select
 
 from edge_node import pipeline
+from edge_node.cli.study import RETRIED
 from edge_node.deid.boxes import Boxes, labels_in
 from edge_node.deid.pixels import Bytes8, Mask
 from edge_node.deid.series import Tools
@@ -127,7 +128,7 @@ def test_a_study_that_ends_the_process_again_and_again_is_held_and_says_why(line
     assert (row.state, row.code) == (TaskState.DEAD, "pixels.crashed")
     assert line.rows()[0].pixel_risk
     with line.store.database.write() as connection:  # a human says: again
-        requeue(connection, key, steps=("pixels",), states=(TaskState.DEAD,))
+        requeue(connection, key, steps=RETRIED, states=(TaskState.DEAD,))
     line.clean(tools(Ink()))
     assert not line.rows()[0].pixel_risk
 
