@@ -152,6 +152,7 @@ def test_models_in_shadow_have_a_time_of_their_own_and_all_together_no_more(pack
         began = time.monotonic()
         result = Triage([one, two, live], threads=1, time_limit_s=60).judge(study())
         assert time.monotonic() - began < 12
+        assert (one.process.pid, bool(two.process.pid)) == (0, True)  # no time was left to ask the second one
     assert [finding.verdict for finding in result.findings] == [Verdict.FLAGGED]
     assert [said.rpartition(": ")[2] for said in result.unavailable] == ["triage.time-limit"] * 2
 
