@@ -22,7 +22,7 @@ from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry, Stop
 from edge_node.domain.study import Role, StudyState
 from edge_node.store import studies
 from edge_node.store.database import Database
-from edge_node.store.tasks import Lease, Task, Tasks, enqueue, supersede, unfinished
+from edge_node.store.tasks import Lease, Task, Tasks, enqueue, supersede, unfinished, urgency_after
 
 log = structlog.get_logger()
 
@@ -167,33 +167,33 @@ class Bench:
         try:
             with Lease(self.tasks, claimed, LEASE_S):
                 done = self.work(claimed)
-            self._commit(claimed, done)
+            self.commit(claimed, done)
             log.info("step.done", **label, code=done.code, seconds=round(time.monotonic() - started, 3))
-        except Retry as error:
-            state = self.tasks.put_back(claimed, error, self.max_age_s)
-            log.warning("step.retry", **label, code=error.code, state=str(state), attempts=claimed.attempts)
-        except Quarantine as error:
-            self.tasks.bury(claimed, error)
-            log.warning("step.failed", **label, code=error.code)
+        except (Retry, Quarantine) as error:
+            self.failed(claimed, error)
         except Stop:
             self.tasks.release_leases()
             raise
         except Exception as error:  # the last line of defence: one study's surprise must not stop the others
-            self._unexpected(claimed, error)
             log.exception("step.unexpected", **label)
+            kind, said = type(error).__name__, f"unexpected error in try {claimed.attempts}, see the log of this role"
+            again = claimed.attempts < UNEXPECTED_TRIES
+            self.failed(claimed, Retry(f"internal.{kind}", said) if again else EdgeNodeError(f"internal.{kind}", said))
 
-    def _commit(self, claimed: Task, done: Done) -> None:
+    def failed(self, claimed: Task, error: EdgeNodeError) -> None:
+        """What may pass is due again later; after anything else the row waits for a human."""
+        label = {"step": claimed.step, "study": claimed.study_key, "code": error.code, "attempts": claimed.attempts}
+        if isinstance(error, Retry):
+            log.warning("step.retry", **label, state=str(self.tasks.put_back(claimed, error, self.max_age_s)))
+        else:
+            self.tasks.bury(claimed, error)
+            log.warning("step.failed", **label)
+
+    def commit(self, claimed: Task, done: Done) -> None:
+        """The outcome and the work of the steps after it, in one transaction."""
         with self.database.write() as connection:
             if not self.tasks.done(connection, claimed, done.code, done.detail):
                 return  # the lease ran out and another worker has the row: its outcome counts
             if done.commit is not None:
                 done.commit(connection)
-            follow_up(connection, claimed, self.targets, urgency=100)
-
-    def _unexpected(self, claimed: Task, error: Exception) -> None:
-        code = f"internal.{type(error).__name__}"
-        if claimed.attempts < UNEXPECTED_TRIES:
-            self.tasks.put_back(claimed, Retry(code, "unexpected error, see the log of this role"), self.max_age_s)
-        else:
-            where = EdgeNodeError(code, f"unexpected error {claimed.attempts} times over, see the log of this role")
-            self.tasks.bury(claimed, where)
+            follow_up(connection, claimed, self.targets, urgency_after(connection, claimed))

@@ -22,7 +22,7 @@ from edge_node.store.database import Database
 app = typer.Typer(help="What became of each study.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 _HASH = re.compile(r"[0-9a-f]{64}")
-RETRIED = ("triage", "worklist", "forward")  # never the purge: its time is a promise, not a back-off
+RETRIED = ("triage", "pixels", "worklist", "forward")  # never the purge: its time is a promise, not a back-off
 
 
 def verdict_of(row: dict[str, Any]) -> Text:

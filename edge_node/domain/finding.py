@@ -114,7 +114,7 @@ class TriageResult:
     reason: str = ""
     findings: tuple[Finding, ...] = ()
     key_image: KeyImage | None = None
-    unavailable: tuple[str, ...] = ()  # models that should have judged and could not, each with its reason
+    unavailable: tuple[str, ...] = ()  # models that should have judged and could not: name, version, reason
     inputs: tuple[InputQuality, ...] = ()  # input quality of the series that were looked at
 
     @property

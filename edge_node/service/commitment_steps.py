@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from edge_node import pipeline
 from edge_node.config.schema import Config
@@ -48,7 +49,7 @@ def note_commitment(node: Node) -> Callable[[CommitmentReport], bool]:
 
 
 def commitment_work(node: Node) -> pipeline.Work:
-    """Prove that the archive keeps the evidence of one study revision."""
+    """Prove that the archive keeps the evidence of a study as it stands at one revision."""
     return _Proof(node).work
 
 
@@ -68,9 +69,12 @@ class _Proof:
             return Done(f"worklist.{mode}", {"writer": commitments.TARGET})  # proving may mean to send again
         with self._node.database.read() as connection:
             written = studies.written(connection, task.study_key, EVIDENCE)
+            # What stands may be of an earlier revision, and the archive may have said then that it keeps it.
+            told = max((revision for revision, _, _ in written if revision <= task.revision), default=task.revision)
             asked = commitments.asked(connection, task.study_key, task.revision)
-        objects = [(kind, uid) for revision, kind, uid in written if revision == task.revision]
-        proven = next((one for one in asked if one.state is CommitmentState.COMMITTED), None)
+            before = commitments.asked(connection, task.study_key, told) if told != task.revision else []
+        objects = [(kind, uid) for revision, kind, uid in written if revision == told]
+        proven = next((one for one in [*asked, *before] if one.state is CommitmentState.COMMITTED), None)
         if proven is not None:
             return self._outcome("committed", objects, via=proven.via, requests=len(asked))
         # A human who retries begins anew: what was tried before counts no more.
@@ -80,7 +84,7 @@ class _Proof:
             failed = [one for one in tried if one.state is CommitmentState.FAILED]
             if len(failed) > RESENDS:
                 raise self._not_committed(last)
-            self._send_again(task)
+            self._send_again(task, told)
         elif last is not None and last.state is CommitmentState.ASKED:
             left = last.asked_at + self._options.commitment_wait_s - time.time()
             if left > 0:
@@ -96,8 +100,8 @@ class _Proof:
         try:
             with archive_at(self._pacs, self._site.calling_ae, self._site.timeout_s, committed=self._heard) as archive:
                 if archive.commits and len(silent) < ASKS:
-                    return self._ask(archive, task, objects, asked)
-                return self._read_back(archive, task, objects)
+                    return self._ask(archive, task, told, objects, asked)
+                return self._read_back(archive, task, told, objects)
         except Quarantine as error:
             if error.code == "worklist.pacs-refused" and self._options.commitment == "auto":
                 return self._outcome("unproven", objects)  # it takes images, and nothing that could be asked
@@ -107,7 +111,7 @@ class _Proof:
     def _pacs(self) -> Peer:
         return configured(self._site.pacs, "pacs")
 
-    def _ask(self, archive: Archive, task: Task, objects: list[tuple[str, str]], asked: list[Asked]) -> Done:
+    def _ask(self, archive: Archive, task: Task, told: int, objects: list[tuple[str, str]], asked: list[Asked]) -> Done:
         transaction = result_uid(self._key(task), "commitment", task.study_key, task.revision, len(asked) + 1)
         references = tuple(StoredReference(CLASSES[kind], uid) for kind, uid in objects)
         with self._node.database.write() as connection:
@@ -117,7 +121,7 @@ class _Proof:
             with self._node.database.write() as connection:
                 commitments.unheard(connection, transaction)
             if status.answer is Answer.REFUSED and archive.line.open:
-                return self._read_back(archive, task, objects)
+                return self._read_back(archive, task, told, objects)
             raise Retry(
                 "worklist.pacs-unavailable",
                 f"{self._pacs.ae_title} answers {status.name} to a request for storage commitment",
@@ -141,7 +145,7 @@ class _Proof:
             counts=False,
         )
 
-    def _read_back(self, archive: Archive, task: Task, objects: list[tuple[str, str]]) -> Done:
+    def _read_back(self, archive: Archive, task: Task, told: int, objects: list[tuple[str, str]]) -> Done:
         """An archive that does not commit: look whether it lists what it took."""
         if self._options.commitment == "required":
             raise Quarantine(
@@ -168,17 +172,18 @@ class _Proof:
                 study=task.study_key,
             )
         if status.answer is Answer.DONE and task.failures:
-            self._send_again(task)
+            self._send_again(task, told)
         raise Retry(
             "worklist.read-back",
             f"{self._pacs.ae_title} does not list {len(gone)} objects of the result yet ({status.name})",
             hint="edge-node echo pacs",
         )
 
-    def _send_again(self, task: Task) -> None:
+    def _send_again(self, task: Task, told: int) -> None:
+        """What was told under revision `told`, byte by byte."""
         with self._node.database.read() as connection:
             reading = readers.of(connection, task.study_key)
-        order = order_of(self._node, self._modes, self._key_of, task, EVIDENCE, reading)
+        order = order_of(self._node, self._modes, self._key_of, replace(task, revision=told), EVIDENCE, reading)
         EvidenceWriter(self._site).write(order)
 
     def _key(self, task: Task) -> bytes:

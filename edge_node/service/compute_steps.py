@@ -9,15 +9,16 @@ import structlog
 from sqlalchemy import Connection
 
 from edge_node import pipeline
-from edge_node.domain.errors import Retry
+from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.finding import TriageOutcome, TriageResult
 from edge_node.domain.study import StudyState
-from edge_node.pipeline import Done
+from edge_node.pipeline import Done, Targets
 from edge_node.receive.settle import settlement
 from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import Node, spool_path
+from edge_node.service.unfailing import Otherwise, Unfailing, survivable
 from edge_node.store import audit, retention, studies, watch
-from edge_node.store.tasks import Task
+from edge_node.store.tasks import Task, unfinished
 from edge_node.worklist.modes import Modes
 from edge_node.worklist.priority import ORDER_MINUTES, decide
 
@@ -55,36 +56,59 @@ def settle_due(node: Node) -> int:
     return count
 
 
+def judging(node: Node, models: ModelsInForce | None, targets: Targets) -> Unfailing:
+    """A worker of this node for triage, which leaves no study without a place in the reading order."""
+    work = triage_work(node, models)
+    return Unfailing("triage", work, node.tasks, node.database, targets, float("inf"), otherwise=unjudged(node))
+
+
 def triage_work(node: Node, models: ModelsInForce | None) -> pipeline.Work:
     """Judge the study and decide its place in the reading order. Without models the order alone decides."""
-    options = node.config.worklist
-    modes = Modes.of(options.mode, options.writer_modes, options.model_modes)
 
     def work(task: Task) -> Done:
+        survivable("triage.crashed", task)
         study = node.clean.study(task.study_key)
         if models is None:
             result = TriageResult(TriageOutcome.SKIPPED, "triage.disabled")
         else:
             with models.begin() as triage:  # what is promoted meanwhile is for the next study
                 result = triage.judge(study, float(task.urgency))
-        with node.database.read() as connection:
-            row = studies.get(connection, task.study_key)._mapping
-        # The virtual deadline counts from the first instance: a late one must not push the study back.
-        priority = decide(
-            arrival=float(row["first_received_at"]),
-            order=str(row["order_priority"]),
-            patient_class="",
-            finding=modes.permitted(result, reorders=True).top,
-        )
-
-        def commit(connection: Connection) -> None:
-            node.clean.put_finding(connection, task.study_key, task.revision, result)
-            watch.observe(connection, task.study_key, result)
-            studies.put_reading(connection, task.study_key, task.revision, priority)
-
-        return Done(f"triage.{result.outcome.lower()}", _triage_detail(result), commit)
+        return _placed(node, task, result)
 
     return work
+
+
+def unjudged(node: Node) -> Otherwise:
+    """A study that cannot be judged gets the place of its order, and the result says why."""
+
+    def otherwise(task: Task, error: EdgeNodeError) -> Done:
+        reason = f"triage.gave-up: not judged in {task.attempts} tries, the last ended with {error.code}"
+        if error.code == "triage.crashed":
+            reason = f"{error.code}: {error.message}"
+        return _placed(node, task, TriageResult(TriageOutcome.SKIPPED, reason))
+
+    return otherwise
+
+
+def _placed(node: Node, task: Task, result: TriageResult) -> Done:
+    options = node.config.worklist
+    modes = Modes.of(options.mode, options.writer_modes, options.model_modes)
+    with node.database.read() as connection:
+        row = studies.get(connection, task.study_key)._mapping
+    # The virtual deadline counts from the first instance: a late one must not push the study back.
+    priority = decide(
+        arrival=float(row["first_received_at"]),
+        order=str(row["order_priority"]),
+        patient_class="",
+        finding=modes.permitted(result, reorders=True).top,
+    )
+
+    def commit(connection: Connection) -> None:
+        node.clean.put_finding(connection, task.study_key, task.revision, result)
+        watch.observe(connection, task.study_key, result)
+        studies.put_reading(connection, task.study_key, task.revision, priority)
+
+    return Done(f"triage.{result.outcome.lower()}", _triage_detail(result), commit)
 
 
 def _triage_detail(result: TriageResult) -> dict[str, object]:
@@ -121,8 +145,11 @@ def purge_work(node: Node) -> pipeline.Work:
     def work(task: Task) -> Done:
         with node.database.read() as connection:
             state = studies.get(connection, task.study_key)._mapping["state"]
+            waiting = unfinished(connection, task.study_key, task.revision, ("worklist",))
         if state == StudyState.RECEIVING:
             raise Retry("purge.reopened", "the study was reopened; it is purged after its next delivery", counts=False)
+        if task.target == "envelope" and waiting:
+            raise Retry("purge.awaits-write-back", "a result is still to be written back", counts=False, after=60.0)
         destroy = destroyers[task.target]
         return Done(f"purge.{task.target}", {}, lambda c: destroy(c, task.study_key, task.revision))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from io import BytesIO
 
@@ -26,7 +27,7 @@ from edge_node.pipeline import Done
 from edge_node.service.node import Node
 from edge_node.store import commitments, readers, studies
 from edge_node.store.readers import Reader, Reading
-from edge_node.store.tasks import Task, enqueue, waits_for_first_try
+from edge_node.store.tasks import Task, enqueue, superseded, waits_for_first_try
 from edge_node.worklist.header import CLASSES, REPORTS, ReportReference, series_uid
 from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.modes import Modes
@@ -101,14 +102,23 @@ def worklist_work(node: Node, writer_name: str) -> pipeline.Work:
         if writer_name != EVIDENCE:
             _after_evidence(node, task)
         with node.database.read() as connection:
+            if superseded(connection, task.study_key, task.revision):
+                return Done("superseded", {"writer": writer_name})  # what is newer tells it, or has told it already
             reading = readers.of(connection, task.study_key)
         order = order_of(node, modes, key_of, task, writer_name, reading)
+        if _judged_nothing(order.result) and (last := _untold(node, modes, task, writer_name, order.replaces)):
+            order = order_of(node, modes, key_of, replace(task, revision=last), writer_name, reading)
         takes_back = order.replaces is not None and order.result.outcome is not TriageOutcome.FINDING
         if reading is not None and not takes_back and _withheld(node.config, reading, writer_name):
             return Done("worklist.late", {"writer": writer_name, "reading": str(reading.state)})
         if order.replaces is not None and _judged_nothing(order.result):
-            return Done("worklist.stands", {"writer": writer_name, "revision": order.replaces})
-        return _done(node, task, writer.write(order))
+            prove = writer_name == EVIDENCE and node.config.worklist.commitment != "off"
+            return Done(
+                "worklist.stands",
+                {"writer": writer_name, "revision": order.replaces},
+                (lambda connection: _to_be_proven(connection, task)) if prove else None,
+            )
+        return _done(node, task, order.revision, writer.write(order))
 
     return work
 
@@ -129,6 +139,7 @@ def order_of(
         priority = studies.get_reading(connection, task.study_key)
         own = studies.written(connection, task.study_key, writer_name)
         evidence = studies.written(connection, task.study_key, EVIDENCE)
+        made_at = studies.found_at(connection, task.study_key, task.revision)
     if result is None or priority is None:
         raise Quarantine("worklist.no-result", "there is no triage result to write back", study=task.study_key)
     told = max((revision for revision, _, _ in own if revision < task.revision), default=None)
@@ -136,7 +147,7 @@ def order_of(
     reorders = WRITERS[writer_name].reorders
     identity = WriteBackIdentity.from_envelopes(*node.vault.open(task.study_key))
     key = key_of(str(row["site_key_id"]))
-    made = datetime.fromtimestamp(float(row["triaged_at"]), UTC)
+    made = datetime.fromtimestamp(made_at, UTC)
 
     def header(sop_uid: str) -> Dataset | None:
         objects = node.clean.study(task.study_key, [sop_uid]).objects
@@ -188,26 +199,41 @@ def _judged_nothing(result: TriageResult) -> bool:
     return result.outcome is TriageOutcome.SKIPPED and not result.reason.startswith(WITHDRAWN)
 
 
-def _done(node: Node, task: Task, report: WriteReport) -> Done:
+def _untold(node: Node, modes: Modes, task: Task, writer_name: str, told: int | None) -> int | None:
+    """The last revision before this one that has something to tell and was superseded before this writer told it."""
+    for revision in range(task.revision - 1, told or 0, -1):
+        result = node.clean.finding(task.study_key, revision, with_image=False)
+        if result and not _judged_nothing(modes.permitted(result, reorders=WRITERS[writer_name].reorders)):
+            return revision
+    return None
+
+
+def _to_be_proven(connection: Connection, task: Task) -> None:
+    """A row of its own: until the archive has proven that it keeps the evidence, the study is not delivered."""
+    enqueue(connection, task.study_key, task.revision, task.step, target=commitments.TARGET, urgency=task.urgency)
+
+
+def _done(node: Node, task: Task, revision: int, report: WriteReport) -> Done:
     now, commits = time.time(), report.writer == EVIDENCE and node.config.worklist.commitment != "off"
 
     def commit(connection: Connection) -> None:
         for kind, uid in report.objects:
             studies.record_result(
-                connection, task.study_key, task.revision, kind=kind, target=report.writer, uid=uid, at=now
+                connection, task.study_key, revision, kind=kind, target=report.writer, uid=uid, at=now
             )
         if WRITERS[report.writer].reorders and report.objects:
             studies.reading_written(connection, task.study_key, now)
         if report.outcome in TAKEN:
             readers.note(connection, task.study_key, Reading.CLAIMED, report.writer, now)
         if commits and report.objects:
-            # A row of its own: until the archive has proven that it keeps the evidence, the study is not delivered.
-            enqueue(connection, task.study_key, task.revision, task.step, target=commitments.TARGET)
+            _to_be_proven(connection, task)
 
     detail: dict[str, object] = {
         "destination": report.destination,
         "objects": [f"{kind} {uid}" for kind, uid in report.objects],
     }
+    if revision != task.revision:
+        detail["revision"] = revision
     if report.left_out:
         detail["left_out"] = list(report.left_out)
     return Done(f"{report.writer}.{report.outcome}", detail, commit)

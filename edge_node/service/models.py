@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -27,6 +28,7 @@ from edge_node.triage.process import Started
 from edge_node.triage.runner import Device, check_onnxruntime_owner
 
 KEPT = "models"
+_INCOMING = ".incoming-"
 
 
 def kept_path(config: Config) -> Path:
@@ -75,40 +77,69 @@ class Taken:
     runnable: str
 
 
-def take_in(config: Config, models: Models, source: Path, *, who: str, why: str) -> Taken:
-    """Unpack, check and keep a package; it does not run yet. Durable when this returns.
+def take_in(config: Config, models: Models, source: Path, *, who: str, why: str, first: Stage = Stage.ADDED) -> Taken:
+    """Unpack, check and keep a package; it does not run yet, unless it is the first of its name and `first` says so.
+    Durable when this returns; whoever dies in the middle leaves nothing that the next one does not clear or finish.
 
     Raises Quarantine ``model.archive``, ``model.version-taken``; Stop ``triage.model-invalid``,
     ``triage.model-signature``, ``triage.model-unsigned``, ``model.unwritable``.
     """
     home = kept_path(config)
-    try:
-        home.mkdir(mode=0o750, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".incoming-", dir=home))
-    except OSError as error:
-        raise Stop(
-            "model.unwritable",
-            f"{home} cannot be written: {error.strerror}",
-            hint="run as the node's user",
-            exit_code=77,
-        ) from None
-    try:
+    with _unwritable(home), _staging(home) as staging:
         inside = staging / (source.name or "package")  # messages name it as the administrator does
         inside.mkdir(mode=0o750)
         unpack(source, inside)
         card, trust = admitted(Source(inside), terms_of(config))
         target = home / card.package
         if not _intact(target, card.package):
-            shutil.rmtree(target, ignore_errors=True)
+            _remove(target)
             _sync(inside)
             inside.rename(target)
             target.chmod(0o550)
             _sync(home)
         size = sum(item.stat().st_size for item in target.iterdir())
-        new = models.add(card.package, card.file.name, card.file.version, trust=trust, size=size, who=who, why=why)
-        return Taken(models.find(card.file.name, card.file.version), new, card.runnable())
+        name, version = card.file.name, card.file.version
+        new = models.add(card.package, name, version, trust=trust, size=size, who=who, why=why, first=first)
+        return Taken(models.find(name, version), new, card.runnable())
+
+
+@contextlib.contextmanager
+def _unwritable(home: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Stop(
+            "model.unwritable",
+            f"{home} cannot be written: {error.strerror or type(error).__name__}",
+            hint="run as the node's user, and look whether the disk is full: edge-node doctor",
+            exit_code=77,
+        ) from None
+
+
+@contextlib.contextmanager
+def _staging(home: Path, *, wait: bool = True) -> Iterator[Path]:
+    """A folder to unpack in, for one process at a time: what another left there died. Raises OSError, when it shall not
+    `wait` also BlockingIOError."""
+    home.mkdir(mode=0o750, exist_ok=True)
+    lock = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for left in home.glob(f"{_INCOMING}*"):
+            _remove(left)
+        staging = Path(tempfile.mkdtemp(prefix=_INCOMING, dir=home))
+        try:
+            yield staging
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        os.close(lock)
+
+
+def _remove(folder: Path) -> None:
+    """Delete a folder and what is in it, though nobody may write in it. Raises OSError."""
+    if folder.exists():
+        folder.chmod(0o750)
+        shutil.rmtree(folder)
 
 
 def _intact(folder: Path, package: str) -> bool:
@@ -131,17 +162,17 @@ def take_in_packaged(config: Config, models: Models) -> list[EdgeNodeError]:
     """Packages of `triage.models_dir` that this node does not know: kept, and, if no version of their name was here
     before, brought to `triage.packaged_stage`. A new version never replaces what decides. Returns what was refused."""
     refused: list[EdgeNodeError] = []
+    with contextlib.suppress(OSError), _staging(kept_path(config), wait=False):
+        pass  # what a process that died had unpacked is gone now, also where there is nothing to take in
+    stage = Stage(config.triage.packaged_stage)
+    first = stage if stage in RUNNING else Stage.ADDED
     for folder in packaged(config):
         try:
             card = load_card(folder)
             known = {one.version for one in models.all(card.file.name)}
             if card.file.version in known:
                 continue
-            who, why = "configuration", "triage.packaged_stage"
-            taken = take_in(config, models, folder, who=who, why=why)
-            stage = Stage(config.triage.packaged_stage)
-            if not known and stage in RUNNING:
-                models.promote(taken.one.name, taken.one.version, stage, who=who, why=why, at_once=True)
+            take_in(config, models, folder, who="configuration", why="triage.packaged_stage", first=first)
         except EdgeNodeError as error:
             refused.append(error)
     return refused

@@ -94,7 +94,8 @@ class ModelsInForce:
                 self._old += [model for model in self._loaded.values() if id(model.process) not in kept]
                 self._loaded = loaded
                 self._triage = self._of(absent)
-                # What was put into quarantine just now is known already; it must not count as news.
+                # As it was before the first was loaded: what changed meanwhile, also what was put into quarantine just
+                # now, is news when it is looked at next.
                 self._generation = generation
             log.info("models.loaded", count=len(loaded))
         self._close_unused()

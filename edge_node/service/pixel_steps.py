@@ -12,6 +12,7 @@ from edge_node.domain.study import CleanObject, TaskState
 from edge_node.pipeline import Done
 from edge_node.service.node import Node
 from edge_node.service.recipes import recipes_in_force
+from edge_node.service.unfailing import survivable
 from edge_node.store import audit
 from edge_node.store.cleaned import CleanedObjects, Staged
 from edge_node.store.tables import instance, study
@@ -31,10 +32,14 @@ def load_tools(node: Node) -> Tools:
 
 
 def pixels_work(node: Node, tools: Tools) -> pipeline.Work:
-    """Judge every object of the study that was not judged yet, series by series; one bad object holds only itself."""
+    """Judge every object of the study that was not judged yet, series by series; one bad object holds only itself.
+
+    Raises Quarantine ``pixels.crashed`` of a study that ends the process: all of it stays withheld.
+    """
     store = CleanedObjects(node.keyring, node.spool_writer())
 
     def work(task: Task) -> Done:
+        survivable("pixels.crashed", task)
         waiting = node.clean.study(task.study_key).objects
         series: dict[str, list[CleanObject]] = defaultdict(list)
         for one in waiting:

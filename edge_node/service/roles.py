@@ -37,7 +37,6 @@ CONSENT_S = 30.0
 DRAIN_S = 20.0
 QUALITY = "quality"
 NEVER_S = 10 * 365 * 86400.0
-TRIAGE_MAX_AGE_S = 3600.0
 PIXELS_MAX_AGE_S = 24 * 3600.0
 
 
@@ -177,6 +176,7 @@ def make_intake(config: Config) -> AcceptAll:
         node.spool_writer(),
         actor=node.actor,
         quarantine_s=config.deid.quarantine_days * 86400.0,
+        envelope_s=config.retention.envelope_hours * 3600.0,
         escrow=escrow_of(config),
     )
     key = continuing(with_key(site_key), with_key(before) if before else None, store.has_study)
@@ -215,7 +215,7 @@ def _compute(config: Config) -> int:
     # Before numpy comes in: its matrices here are small, threads of its own only wait for each other and for codecs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_node.service import watching
-    from edge_node.service.compute_steps import purge_work, settle_due, tidy, triage_work
+    from edge_node.service.compute_steps import judging, purge_work, settle_due, tidy
     from edge_node.service.models_in_force import ModelsInForce
 
     node = open_node(config, Role.COMPUTE)
@@ -236,8 +236,7 @@ def _compute(config: Config) -> int:
         jobs.append(Job("models", MODELS_S, look))
         jobs.append(Job("watch", WATCH_S, lambda: watching.look(node)))
     for number in range(config.triage.studies_at_once):
-        judging = bench(node, "triage", triage_work(node, models), max_age_s=TRIAGE_MAX_AGE_S)
-        life.thread(f"triage {number + 1}", judging.run)
+        life.thread(f"triage {number + 1}", judging(node, models, targets_of(config)).run)
     Keeper(config, life).keep("pixels", "pixels", _clean_pixels, vital=True)
     life.thread("purge", bench(node, "purge", purge_work(node), max_age_s=NEVER_S).run)
     try:

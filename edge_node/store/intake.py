@@ -16,6 +16,7 @@ from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, S
 from edge_node.store import audit
 from edge_node.store.database import Database
 from edge_node.store.escrow import Escrow
+from edge_node.store.identified_again import lacking, seal_again
 from edge_node.store.keyring import DataKey, Keyring, keys_that_exist
 from edge_node.store.receipt import Answer, Clean, Conflict, OtherPseudonyms, OtherRecipe, Receipt, Received
 from edge_node.store.seal import seal, seal_body, sealed_length
@@ -60,13 +61,17 @@ class IntakeStore:
         *,
         actor: str,
         quarantine_s: float,
+        envelope_s: float,
         escrow: Escrow | None = None,
     ) -> None:
+        """`quarantine_s` is how long what cannot be de-identified is held, `envelope_s` how long identity that came
+        again after it was destroyed, in seconds."""
         self._database = database
         self._keyring = keyring
         self._spool = spool
         self._actor = actor
         self._quarantine_s = quarantine_s
+        self._envelope_s = envelope_s
         self._escrow = escrow
         self._keys: dict[str, tuple[DataKey, DataKey]] = {}
 
@@ -93,9 +98,11 @@ class IntakeStore:
         for _ in range(3):  # a data key may be destroyed by retention between opening and committing: begin again
             with self._database.read() as connection:
                 answers = self.answers(connection, batch)
-            self._complete_escrow(
-                one for one, answer in zip(batch, answers, strict=True) if isinstance(answer, Receipt)
-            )
+            new = {one.uid for one, answer in zip(batch, answers, strict=True) if answer is None}
+            told = zip(batch, answers, strict=True)
+            known = [one for one, answer in told if isinstance(answer, Receipt) and one.uid not in new]
+            self._complete_escrow(known)
+            self._complete_identity(known)
             fresh = [number for number, answer in enumerate(answers) if answer is None]
             sealed = self._seal([batch[number] for number in fresh]) if fresh else []
             if sealed:
@@ -122,6 +129,14 @@ class IntakeStore:
             if missing:
                 with self._database.write() as connection:
                     self._escrow.write(connection, one.what)
+
+    def _complete_identity(self, duplicates: Sequence[Clean]) -> None:
+        """What was destroyed of the identity of a study comes back with the instances that are sent again."""
+        with self._database.read() as connection:
+            gone = bool(duplicates) and bool(lacking(connection, duplicates))
+        if gone:
+            with self._database.write() as connection:
+                seal_again(connection, self._keyring, duplicates, keep_s=self._envelope_s, actor=self._actor)
 
     def answers(self, connection: Connection, batch: Sequence[Clean]) -> list[Answer | None]:
         """A Receipt for a duplicate, a Conflict, or None for what is new.

@@ -108,8 +108,20 @@ class Models:
             for row in rows
         ]
 
-    def add(self, package: str, name: str, version: str, *, trust: str, size: int, who: str, why: str) -> bool:
-        """Keep a package, not running; False when it is there already. Raises Quarantine ``model.version-taken``."""
+    def add(
+        self,
+        package: str,
+        name: str,
+        version: str,
+        *,
+        trust: str,
+        size: int,
+        who: str,
+        why: str,
+        first: Stage = Stage.ADDED,
+    ) -> bool:
+        """Keep a package, not running, unless it is the first of its name: that one begins at `first`, in the same
+        transaction. False when it is there already. Raises Quarantine ``model.version-taken``."""
         with self.database.write() as connection:
             known = {one.version: one for one in _all(connection, name)}
             if version in known:
@@ -135,19 +147,21 @@ class Models:
                     changed_at=now,
                 )
             )
-            self._record(connection, "add", name, before, {**before, package: Stage.ADDED}, who, why)
+            added = {**before, package: Stage.ADDED}
+            self._record(connection, "add", name, before, added, who, why)
+            if not before and first != Stage.ADDED:
+                self._record(connection, "promote", name, added, {package: first}, who, why)
         return True
 
-    def promote(self, name: str, version: str, to: Stage, *, who: str, why: str, at_once: bool = False) -> Registered:
+    def promote(self, name: str, version: str, to: Stage, *, who: str, why: str) -> Registered:
         """Let a version speak as far as `to`; whatever version of the name had that place or less is retired.
 
-        Up goes one step at a time, the first being shadow; `at_once` is for a site whose configuration says otherwise.
-        Raises Quarantine ``model.unknown``, ``model.step``.
+        Up goes one step at a time, the first being shadow. Raises Quarantine ``model.unknown``, ``model.step``.
         """
         with self.database.write() as connection:
             one = self._one(connection, name, version)
             here = _LADDER.index(one.stage) if one.stage in _LADDER else -1
-            if _LADDER.index(to) > here + 1 and not at_once:
+            if _LADDER.index(to) > here + 1:
                 step = _LADDER[here + 1]
                 raise Quarantine(
                     "model.step",

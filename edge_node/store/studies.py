@@ -257,17 +257,27 @@ class Vault:
                 "vault.destroyed",
                 "the identity of this study was destroyed by retention; nothing can be written back any more",
                 study=study_key,
-                hint="send the study again from the PACS",
+                hint="send the study again from the PACS, then edge-node study retry STUDY",
             )
         return own, instances
 
 
+def found_at(connection: Connection, study_key: str, revision: int) -> float:
+    """When the stored result of a revision was made, whatever came after it; 0 when there is none."""
+    at = select(finding.c.at).where(finding.c.study_key == study_key, finding.c.revision == revision)
+    return float(connection.execute(at).scalar() or 0.0)
+
+
 def put_reading(connection: Connection, study_key: str, revision: int, priority: Priority) -> None:
-    """Store the study's place in the reading order; the order of an earlier revision may rise but never fall."""
+    """Store the study's place in the reading order; the order of an earlier revision may rise but never fall.
+
+    A place that is kept says so, and what would give it now; a result that comes after that of a newer revision says
+    nothing unless it gives a better place.
+    """
     old = connection.execute(select(reading).where(reading.c.study_key == study_key)).one_or_none()
     values = {
         "study_key": study_key,
-        "revision": revision,
+        "revision": revision if old is None else max(revision, old.revision),
         "tier": priority.tier,
         "due": priority.due,
         "target_minutes": priority.target_minutes,
@@ -280,8 +290,11 @@ def put_reading(connection: Connection, study_key: str, revision: int, priority:
         connection.execute(insert(reading).values(**values))
     elif (priority.tier, priority.due) <= (old.tier, old.due):
         connection.execute(update(reading).where(reading.c.study_key == study_key).values(**values, written_at=None))
-    else:
-        connection.execute(update(reading).where(reading.c.study_key == study_key).values(revision=revision))
+    elif revision >= old.revision:
+        kept = {"revision": revision, "reason": f"place kept from an earlier result; now: {priority.reason}"}
+        connection.execute(
+            update(reading).where(reading.c.study_key == study_key).values(**kept, decided_at=values["decided_at"])
+        )
 
 
 def get_reading(connection: Connection, study_key: str) -> Priority | None:

@@ -14,13 +14,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, exists, func, insert, or_, select, update
 
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import TaskState
 from edge_node.store import audit
 from edge_node.store.database import Database
-from edge_node.store.tables import setting, study, task
+from edge_node.store.tables import reading, setting, study, task
 
 BACKOFF_FIRST_S = 2.0
 BACKOFF_CAP_S = 300.0
@@ -82,8 +82,13 @@ class Tasks:
                 )
                 .returning(task)
             ).one_or_none()
+            void = row is not None and superseded(connection, row.study_key, row.revision)
+            if row is not None and void:  # it was leased, to a worker that died, when its revision was superseded
+                connection.execute(update(task).where(task.c.id == row.id).values(**_superseded()))
         if row is None:
             return None
+        if void:
+            return self.claim(step, target, lease_s)
         return Task(
             row.id,
             row.study_key,
@@ -125,7 +130,8 @@ class Tasks:
         return True
 
     def put_back(self, claimed: Task, error: Retry, max_age_s: float) -> TaskState:
-        """After a passing failure: try again later with jittered back-off, or wait for a human past `max_age_s`."""
+        """After a passing failure: try again later with jittered back-off, or wait for a human past `max_age_s`; what
+        a newer revision has superseded meanwhile is done."""
         now = time.time()
         failures = 0 if error.progress else claimed.failures + (1 if error.counts else 0)
         pause = min(BACKOFF_CAP_S, BACKOFF_FIRST_S * 2 ** min(max(failures - 1, 0), 12))
@@ -133,6 +139,8 @@ class Tasks:
         too_old = now - claimed.created_at > max_age_s
         state = TaskState.DEAD if too_old else TaskState.READY
         with self._database.write() as connection:
+            if self._void(connection, claimed):
+                return TaskState.DONE
             changed = connection.execute(
                 update(task)
                 .where(task.c.id == claimed.id, task.c.owner == self._owner, task.c.state == TaskState.LEASED)
@@ -153,6 +161,8 @@ class Tasks:
     def bury(self, claimed: Task, error: EdgeNodeError) -> None:
         """After a permanent failure: the row waits for a human (`edge-node study retry`)."""
         with self._database.write() as connection:
+            if self._void(connection, claimed):
+                return
             connection.execute(
                 update(task)
                 .where(task.c.id == claimed.id, task.c.owner == self._owner)
@@ -166,6 +176,14 @@ class Tasks:
             )
             self._audit_failure(connection, claimed, error, "failed")
 
+    def _void(self, connection: Connection, claimed: Task) -> bool:
+        """End the row if a newer revision has work of its own by now: it was not there to be superseded."""
+        if not superseded(connection, claimed.study_key, claimed.revision):
+            return False
+        mine = (task.c.id == claimed.id) & (task.c.owner == self._owner) & (task.c.state == TaskState.LEASED)
+        connection.execute(update(task).where(mine).values(**_superseded()))
+        return True
+
     def _audit_failure(self, connection: Connection, claimed: Task, error: EdgeNodeError, what: str) -> None:
         audit.append(
             connection,
@@ -177,18 +195,24 @@ class Tasks:
 
     def release_leases(self) -> int:
         """Give back what this owner still holds (graceful drain), so that nobody waits for leases to run out."""
-        return self._release(task.c.owner == self._owner)
+        # Whoever stops in time has not died of it.
+        return self._release(task.c.owner == self._owner, attempts=task.c.attempts - 1)
 
     def take_over(self) -> int:
         """At the start of a role: give back what its dead predecessors on this node still hold."""
         return self._release(task.c.owner.startswith(f"{self._actor}:", autoescape=True))
 
-    def _release(self, condition: ColumnElement[bool]) -> int:
+    def _release(self, condition: ColumnElement[bool], **more: ColumnElement[int]) -> int:
+        newer = task.alias("newer")
+        later = exists().where(newer.c.study_key == task.c.study_key, newer.c.revision > task.c.revision)
         with self._database.write() as connection:
+            connection.execute(
+                update(task).where(condition, task.c.state == TaskState.LEASED, later).values(**_superseded())
+            )
             changed = connection.execute(
                 update(task)
                 .where(condition, task.c.state == TaskState.LEASED)
-                .values(state=TaskState.READY, lease_until=None, owner="")
+                .values(state=TaskState.READY, lease_until=None, owner="", **more)
             )
         return int(changed.rowcount)
 
@@ -262,9 +286,32 @@ def supersede(connection: Connection, study_key: str, before_revision: int) -> i
             task.c.revision < before_revision,
             task.c.state.in_((TaskState.READY, TaskState.DEAD)),
         )
-        .values(state=TaskState.DONE, code="superseded", finished_at=time.time())
+        .values(**_superseded())
     )
     return int(changed.rowcount)
+
+
+def superseded(connection: Connection, study_key: str, revision: int) -> bool:
+    """Whether a newer revision of the study has settled, or a human opened one: this one's work is void."""
+    newer = select(task.c.id).where(task.c.study_key == study_key, task.c.revision > revision)
+    return connection.execute(newer.limit(1)).first() is not None
+
+
+def _superseded() -> dict[str, object]:
+    return {
+        "state": TaskState.DONE,
+        "code": "superseded",
+        "message": "",
+        "finished_at": time.time(),
+        "lease_until": None,
+    }
+
+
+def urgency_after(connection: Connection, done: Task) -> int:
+    """Of the work that follows: the study's target in minutes, the smaller the sooner; while it has none, as before."""
+    target = select(reading.c.target_minutes).where(reading.c.study_key == done.study_key)
+    minutes = connection.execute(target).scalar()
+    return done.urgency if minutes is None else int(minutes)
 
 
 def unfinished(connection: Connection, study_key: str, revision: int, steps: Iterable[str]) -> int:

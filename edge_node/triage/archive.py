@@ -5,21 +5,29 @@ A package is flat: one folder of plain files. Whatever is anything else is refus
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import math
 import os
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import IO, Final
+from typing import IO, Final, TypeVar, cast
 
 from edge_node.domain.errors import Quarantine
 
-MOST_FILES: Final = 64
+MOST_ENTRIES: Final = 64  # files and folders
 MOST_BYTES: Final = 8 << 30
 MOST_RATIO: Final = 200  # of unpacked to packed bytes; weights hardly shrink
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _BLOCK: Final = 1 << 20
+_HEADERS: Final = 1 << 20  # bytes of names, attributes and maps that are read before the next file, or of a whole zip
+_OPEN: Final = ((b"\x1f\x8b", gzip.open), (b"\xfd7zXZ\x00", lzma.open), (b"BZh", bz2.open))
+_Entry = TypeVar("_Entry")
 
 
 def unpack(source: Path, into: Path, *, most_bytes: int = MOST_BYTES) -> None:
@@ -35,14 +43,46 @@ def unpack(source: Path, into: Path, *, most_bytes: int = MOST_BYTES) -> None:
             packed = source.stat().st_size
             budget = min(most_bytes, max(packed * MOST_RATIO, _BLOCK))
             members = _of_zip(source) if zipfile.is_zipfile(source) else _of_tar(source)
-        for count, (name, stream) in enumerate(members, 1):
-            if count > MOST_FILES:
-                raise _refused(f"more than {MOST_FILES} files")
+        for name, stream in members:
             budget = _copy(stream, into / name, budget)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError) as error:
+    except _TooMuch:
+        raise _refused("its own description is far larger than a model package needs") from None
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, RuntimeError, ValueError, *_PACKED) as error:
         raise _refused(f"it cannot be read ({type(error).__name__})") from None
     except OSError as error:
         raise _refused(f"it cannot be read ({error.strerror or type(error).__name__})") from None
+
+
+_PACKED: Final = (zlib.error, lzma.LZMAError)
+
+
+class _TooMuch(Exception):
+    """What an archive says of itself, before its files, has no end."""
+
+
+class _Frugal:
+    """A file of which only so many bytes may be read: whoever parses an archive believes the sizes it names."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.left: float = _HEADERS
+        self.seekable, self.seek, self.tell = file.seekable, file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if size > self.left:
+            raise _TooMuch
+        data = self._file.read(int(self.left) + 1 if size < 0 and math.isfinite(self.left) else size)
+        self.left -= len(data)
+        if self.left < 0:
+            raise _TooMuch
+        return data
+
+
+def _few(entries: Iterable[_Entry]) -> Iterator[_Entry]:
+    for count, entry in enumerate(entries, 1):
+        if count > MOST_ENTRIES:
+            raise _refused(f"more than {MOST_ENTRIES} files and folders")
+        yield entry
 
 
 def _copy(stream: IO[bytes], target: Path, budget: int) -> int:
@@ -72,15 +112,18 @@ def _flat(name: str) -> str:
 
 
 def _of_folder(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    for item in sorted(source.iterdir()):
+    for item in sorted(_few(source.iterdir())):
         if item.is_symlink() or not item.is_file():
             raise _refused("it holds something that is no plain file")
         yield _flat(item.name), item.open("rb")
 
 
 def _of_zip(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with zipfile.ZipFile(source) as archive:
-        for info in archive.infolist():
+    with source.open("rb") as file:
+        frugal = _Frugal(file)
+        archive = zipfile.ZipFile(frugal)
+        frugal.left = float("inf")
+        for info in _few(archive.infolist()):
             if info.is_dir():
                 _flat(info.filename.rstrip("/"))
                 continue
@@ -93,8 +136,12 @@ def _of_zip(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _of_tar(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(source, "r:*") as archive:
-        for info in archive:
+    with source.open("rb") as packed:
+        start = packed.peek(8)
+        opener = next((opener for magic, opener in _OPEN if start.startswith(magic)), None)
+        file = _Frugal(cast(IO[bytes], packed if opener is None else opener(packed, "rb")))
+        archive = tarfile.TarFile(fileobj=cast(IO[bytes], file))
+        for info in _few(archive):
             if info.isdir():
                 if info.name not in (".", "./"):
                     _flat(info.name.removeprefix("./"))
@@ -104,7 +151,9 @@ def _of_tar(source: Path) -> Iterator[tuple[str, IO[bytes]]]:
             stream = archive.extractfile(info)
             if stream is None:
                 raise _refused("it holds something that is no plain file")
+            file.left = float("inf")  # what is copied is counted there
             yield _flat(info.name.removeprefix("./")), stream
+            file.left = _HEADERS
 
 
 def _refused(why: str) -> Quarantine:

@@ -9,9 +9,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
+from edge_node.domain.errors import EdgeNodeError, Stop
 from edge_node.domain.finding import Finding, KeyImage, Mask, TriageOutcome, TriageResult, Verdict
+from edge_node.domain.model import SPEAKING
 from edge_node.domain.quality import InputQuality, Score
 from edge_node.domain.study import CleanStudy
 from edge_node.triage import picture, score
@@ -31,6 +34,10 @@ from edge_node.triage.select import Series, candidates, unfit_words
 from edge_node.triage.series_volume import SeriesVolume, Volumes
 from edge_node.triage.volume import Resampled, class_maps, resample, volume_score
 
+SHADOW_S: Final = 20.0  # all models in shadow together, where others speak
+
+log = structlog.get_logger()
+
 # The pixels are not what the header says they are.
 _OTHER_BODY_PART: Final = frozenset({"quality.not-a-head", "quality.no-skull"})
 
@@ -45,6 +52,12 @@ class _Work:
     deadline: float
     urgency: float
     inputs: dict[str, InputQuality] = field(default_factory=dict)
+    trial: bool = False
+
+    def on_trial(self) -> None:
+        """From here on only models in shadow judge: what was found by others must not wait long for them."""
+        if not self.trial:
+            self.trial, self.deadline = True, min(self.deadline, time.monotonic() + SHADOW_S)
 
     def measured(self, uid: str, scores: tuple[Score, ...]) -> None:
         """Scores of a series seen in pixels; what was measured of it before stays unless it is measured anew."""
@@ -79,7 +92,9 @@ class Triage:
         sooner its turn at every model.
 
         A study that does not fit is NOT_APPLICABLE, one that takes too long SKIPPED, one whose input is not fit to be
-        judged a Finding CANNOT_JUDGE. Raises `Retry` or `Stop` only when the device fails.
+        judged a Finding CANNOT_JUDGE. What fails under one model takes nothing from the others: it stands in
+        `unavailable`. It is raised only when nothing urgent would be lost: no model that speaks has flagged the study,
+        and one that speaks has failed, or the device is gone (`Stop`).
         """
         deadline = time.monotonic() + self._time_limit_s
         unavailable = list(self.absent)
@@ -95,18 +110,30 @@ class Triage:
         notes = (f"select.unreadable: {unreadable} CT images cannot be parsed",) if unreadable else ()
         work = _Work(headers, Volumes(self._workers), notes, deadline, urgency, inputs)
         findings: list[tuple[Finding, KeyImage | None]] = []
-        late = 0
+        late = 0.0
+        failure: Exception | None = None
+        speaks = any(model.stage in SPEAKING for model in self.models)
         for model in self.models:
+            if speaks and model.stage not in SPEAKING:
+                work.on_trial()
             if model.broken():
                 unavailable.append(f"{model.label}: {model.fault}")
                 continue
             try:
                 findings.extend(self._judge_with(model, work))
             except OutOfTime:
-                late += 1
+                late = max(late, self._time_limit_s if not work.trial else SHADOW_S)
                 unavailable.append(f"{model.label}: triage.time-limit")
+            except Exception as error:
+                code = error.code if isinstance(error, EdgeNodeError) else f"internal.{type(error).__name__}"
+                unavailable.append(f"{model.label}: {code}")
+                log.exception("model.failed", model=model.card.file.name, code=code)
+                if isinstance(error, Stop) or (model.stage in SPEAKING and not isinstance(failure, Stop)):
+                    failure = error
             if model.broken() and self._on_fault is not None:
                 self._on_fault(model)
+        if failure is not None and not any(_urgent(finding) for finding, _ in findings):
+            raise failure
         if findings:
             result = TriageResult(
                 TriageOutcome.FINDING,
@@ -118,7 +145,7 @@ class Triage:
             return replace(result, key_image=pictures[id(result.top)])
         outcome = TriageOutcome.SKIPPED
         if late:
-            reason = f"triage.time-limit: not judged within {self._time_limit_s:g} s"
+            reason = f"triage.time-limit: not judged within {late:g} s"
         elif unavailable:
             reason = "triage.no-model-runs: a model that might have judged it is out of service"
         elif not self.models:
@@ -147,6 +174,11 @@ class Triage:
                     refused = (refusal, None)
                     break
         return [refused] if refused else []
+
+
+def _urgent(finding: Finding) -> bool:
+    """Whether somebody waits for this finding."""
+    return finding.verdict is Verdict.FLAGGED and finding.model.stage in SPEAKING
 
 
 def _judge_series(

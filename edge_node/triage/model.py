@@ -16,9 +16,9 @@ from edge_node.domain.finding import ModelIdentity
 from edge_node.domain.model import SHIPPED, UNSIGNED, Stage
 from edge_node.triage.card import Card, load_card
 from edge_node.triage.card_tables import Variant
-from edge_node.triage.engine import BadInput, BadOutput, Engine
+from edge_node.triage.engine import PROOF_S, BadInput, BadOutput, Engine
 from edge_node.triage.prepare import CannotJudge
-from edge_node.triage.process import Make, ModelProcess, Started, WorkerDied
+from edge_node.triage.process import Make, ModelProcess, NeverReady, Started, WorkerDied
 from edge_node.triage.rule import Rule, parse
 from edge_node.triage.runner import Arrays, Device, DeviceLost, OutOfTime, Runtime
 
@@ -163,42 +163,51 @@ class LoadedModel:
             variant = self.variant
             try:
                 return self.process.run(batch, deadline - time.monotonic(), urgency)
+            except NeverReady as error:
+                raise self._fault("model.crashed", f"its worker cannot be started again: {error}") from error
             except WorkerDied as error:
                 if self.process.closed:  # by us: the role stops, or another study found the fault
                     raise Retry("triage.inference-failed", "the worker was ended while the study was judged") from None
                 if last:
                     raise self._fault("model.crashed", f"its worker died twice on one study: {error}") from error
+            except Stop as error:  # of a worker that had to be started first
+                raise self._unfit(error) from error
             except DeviceLost as error:
                 if last:
                     raise self._fault("model.device-lost", "its device was lost twice on one study") from error
             except BadOutput as error:
-                if not self._proven():
+                if not self._proven(deadline):
                     raise self._fault(
                         "model.unproven", f"{error}, nor are the golden vectors right any more"
                     ) from error
                 raise CannotJudge("model.output", str(error)) from error
             except BadInput as error:
                 raise CannotJudge("model.input", str(error)) from error
-            self._restart()
+            self._restart(deadline)
             if self.variant != variant:
                 log.error("model.device-changed", model=self.card.file.name, provider=self.provider)
         raise AssertionError("unreachable")
 
-    def _restart(self) -> None:
-        """A fresh worker, proven anew; a provider that is gone is found out here."""
+    def _restart(self, deadline: float) -> None:
+        """A fresh worker, proven anew; a provider that is gone is found out here. Raises `OutOfTime` when the time of
+        the study is over before."""
         try:
-            self.process.start()
-        except (WorkerDied, OutOfTime) as error:
+            self.process.start(deadline - time.monotonic())
+        except WorkerDied as error:
             raise self._fault("model.crashed", f"its worker cannot be started again: {error}") from error
         except Stop as error:
-            if error.code == "triage.no-gpu":
-                raise
-            raise self._fault("model.unproven", error.message) from error
+            raise self._unfit(error) from error
 
-    def _proven(self) -> bool:
+    def _unfit(self, error: Stop) -> Stop | ModelFault:
+        """What a worker that refuses to start says about the role, or about this model."""
+        return error if error.code == "triage.no-gpu" else self._fault("model.unproven", error.message)
+
+    def _proven(self, deadline: float) -> bool:
+        """Raises `OutOfTime` when the time of the study is over before: the worker is ended then, and proven anew when
+        it starts again."""
         try:
-            return self.process.prove()
-        except (WorkerDied, OutOfTime):
+            return self.process.prove(min(PROOF_S, deadline - time.monotonic()))
+        except WorkerDied:
             return False
 
     def _fault(self, reason: str, text: str) -> ModelFault:

@@ -10,10 +10,11 @@ import contextlib
 import json
 import multiprocessing
 import os
+import select
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -41,6 +42,10 @@ Make = Callable[..., Engine]
 
 class WorkerDied(Exception):
     """The worker is gone; the text says by what exit code or signal."""
+
+
+class NeverReady(WorkerDied):
+    """It had all the time it may have to start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +146,8 @@ class ModelProcess:
         self._given, self._made = (_Memory(os.memfd_create(f"{which}")) for which in ("given", "made"))
         self._process: BaseProcess | None = None
         self._pipe: socket.socket | None = None
+        self._ready = False
+        self._since = 0.0  # when the worker was started (monotonic)
         self.started: Started | None = None
         self.closed = False
         self.restarts = -1
@@ -151,27 +158,33 @@ class ModelProcess:
         """Of the worker, 0 when there is none."""
         return self._process.pid or 0 if self._process is not None else 0
 
-    def start(self) -> Started:
-        """Start and prove the model, if there is no worker. Raises the `Stop` of the engine; `WorkerDied`,
-        `OutOfTime`."""
-        with self._turns.take(0.0, START_S):
-            return self._start()
+    def start(self, limit_s: float = START_S) -> Started:
+        """Start and prove the model, if there is no worker. Raises the `Stop` of the engine; `WorkerDied`; `OutOfTime`
+        when it takes longer than `limit_s`: then it goes on starting, for whoever comes next."""
+        with self._turn(0.0, limit_s) as left:
+            return self._start(left)
 
-    def _start(self) -> Started:
+    @contextlib.contextmanager
+    def _turn(self, urgency: float, limit_s: float) -> Iterator[float]:
+        with contextlib.ExitStack() as turn:
+            try:
+                left = turn.enter_context(self._turns.take(urgency, limit_s))
+            except TimeoutError:
+                raise OutOfTime from None
+            yield left
+
+    def _start(self, limit_s: float) -> Started:
         if self.closed:
             raise WorkerDied("it is out of service")
-        if self._pipe is not None and self.started is not None:
+        if self._pipe is not None and self._ready and self.started is not None:
             return self.started
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        process = multiprocessing.get_context("spawn").Process(
-            target=_serve, args=(theirs, self._make, self._arguments), name=self._name, daemon=True
-        )
-        process.start()
-        theirs.close()
-        self._process, self._pipe = process, ours
-        socket.send_fds(ours, [b"memory"], [self._given.fd, self._made.fd])
-        self.restarts += 1
-        answer = self._answer(START_S)
+        if self._pipe is None:
+            self._spawn()
+        if not self._told_within(min(limit_s, self._since + START_S - time.monotonic())):
+            if time.monotonic() < self._since + START_S:
+                raise OutOfTime
+            raise NeverReady(str(self._dead(f"it was not ready after {START_S:g} s")))
+        answer = self._answer(0.0)
         if answer[0] == "stop":
             self._end()
             _, code, message, hint, exit_code = answer
@@ -179,31 +192,53 @@ class ModelProcess:
         if answer[0] != "ready":
             raise self._dead("it did not start")
         self.started = Started(str(answer[1]), str(answer[2]), dict(answer[3]), float(answer[4]))
+        self._ready = True
         return self.started
+
+    def _spawn(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        process = multiprocessing.get_context("spawn").Process(
+            target=_serve, args=(theirs, self._make, self._arguments), name=self._name, daemon=True
+        )
+        process.start()
+        theirs.close()
+        self._process, self._pipe, self._ready, self._since = process, ours, False, time.monotonic()
+        socket.send_fds(ours, [b"memory"], [self._given.fd, self._made.fd])
+        self.restarts += 1
+
+    def _told_within(self, limit_s: float) -> bool:
+        """Whether the worker has said something, or is gone, before the time is over."""
+        pipe = self._pipe
+        if pipe is None or pipe.fileno() < 0:  # closed by another thread
+            return True
+        news = select.poll()
+        news.register(pipe, select.POLLIN)
+        return bool(news.poll(max(0.0, limit_s) * 1000))
 
     def run(self, inputs: Arrays, time_limit_s: float, urgency: float = 100.0) -> Arrays:
         """Outputs by name. Raises `OutOfTime`, `BadInput`, `BadOutput`, `WorkerDied`, `DeviceLost`; `Retry`
         ``triage.inference-failed`` and ``triage.gpu-memory``."""
-        with self._turns.take(urgency, time_limit_s) as left:
+        with self._turn(urgency, time_limit_s) as left:
             if left <= 0:
                 raise OutOfTime
             end = time.monotonic() + left
-            self._start()
+            self._start(left)
             question = {"ask": "run", "inputs": self._given.write(inputs), "limit_s": end - time.monotonic()}
             answer = self._ask(question, end - time.monotonic() + GRACE_S)
             return self._understood(answer)
 
     def prove(self, time_limit_s: float = 60.0) -> bool:
         """Whether the model still gives its golden answers. Raises `WorkerDied`, `OutOfTime`."""
-        with self._turns.take(0.0, time_limit_s):
-            self._start()
-            return bool(self._ask({"ask": "prove"}, time_limit_s + GRACE_S)[0] == "proven")
+        with self._turn(0.0, time_limit_s) as left:
+            end = time.monotonic() + left
+            self._start(left)
+            return bool(self._ask({"ask": "prove"}, end - time.monotonic() + GRACE_S)[0] == "proven")
 
     def close(self) -> None:
         """End the worker for good; may be called again, also while another thread waits for an answer."""
         self.closed = True
         self._end()
-        with self._turns.take(0.0, 0.0):
+        with self._turns.take(0.0):
             self._end()
             for memory in (self._given, self._made):
                 if memory.fd >= 0:

@@ -20,9 +20,10 @@ class Turns:
         self._order = count()
 
     @contextmanager
-    def take(self, urgency: float, limit_s: float) -> Iterator[float]:
-        """Hold the turn; yields the seconds left of `limit_s`, which may be none."""
-        end = time.monotonic() + limit_s
+    def take(self, urgency: float, limit_s: float | None = None) -> Iterator[float]:
+        """Hold the turn; yields the seconds left of `limit_s`. Raises TimeoutError when it does not come in that time;
+        None waits for ever."""
+        end = time.monotonic() + (limit_s or 0.0)
         mine = (urgency, next(self._order), threading.Event())
         with self._lock:
             if self._taken:
@@ -30,7 +31,12 @@ class Turns:
             else:
                 self._taken = True
                 mine[2].set()
-        mine[2].wait()
+        if not mine[2].wait(limit_s if limit_s is None else max(0.0, limit_s)):
+            with self._lock:
+                if not mine[2].is_set():
+                    self._waiting.remove(mine)
+                    heapq.heapify(self._waiting)
+                    raise TimeoutError
         try:
             yield end - time.monotonic()
         finally:

@@ -176,19 +176,19 @@ def report(
     order: WriteBack,
     subject: Subject,
     findings: list[Finding],
-    gone: list[Finding],
+    before: list[str],
     *,
     evidence: bool,
     late: bool = False,
 ) -> Resource:
     """The preliminary report, which names the structured report if there is one (`evidence`).
 
-    Without findings it says that what was said (`gone`) no longer stands.
+    `before` are sentences about what an earlier one said.
     """
     said = [NOT_A_DIAGNOSIS, ADVISORY, *([LATE] if late else []), *(about(one) for one in findings)]
     if not findings:
         said.append("No model judged the study as it stands now.")
-    said += [f"Withdrawn: what was said of {one.code.meaning}." for one in gone]
+    said += before
     said.append(f"Priority: {order.priority.reason}.")
     named = [identifier(order, "report")]
     if findings and evidence:

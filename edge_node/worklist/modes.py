@@ -36,7 +36,8 @@ class Modes:
         return lowest(self.node, self.writers.get(name, Mode.LIVE))
 
     def permitted(self, result: TriageResult, *, reorders: bool) -> TriageResult:
-        """The findings of models that may speak through a writer of this kind; without any, nothing applies.
+        """The findings of models that may speak through a writer of this kind; without any, nothing applies, or it was
+        skipped if a model could not judge that should have: silence about it must not withdraw what it said before.
 
         The key image shows the deciding finding: it goes when that one goes.
         """
@@ -44,7 +45,11 @@ class Modes:
         if len(kept) == len(result.findings):
             return result
         if not kept:
-            return TriageResult(TriageOutcome.NOT_APPLICABLE, "worklist.models-silent: no model may speak here")
+            missing = result.unavailable
+            outcome = TriageOutcome.SKIPPED if missing else TriageOutcome.NOT_APPLICABLE
+            reason = "worklist.models-silent: no model may speak here"
+            reason += ", and one that might have judged it could not" if missing else ""
+            return TriageResult(outcome, reason, unavailable=missing)
         same = replace(result, findings=kept)
         return same if same.top == result.top else replace(same, key_image=None)
 

@@ -12,7 +12,7 @@ import hashlib
 import hmac
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from pydicom.dataset import Dataset
@@ -53,7 +53,10 @@ from edge_node.worklist.words import (
     VERDICT,
     VERDICTS,
     about,
+    models_of,
     ranked,
+    standing,
+    told_of_earlier,
     withdrawn,
 )
 from edge_node.worklist.writer import WriteBack
@@ -246,13 +249,15 @@ def _recipient(performer: Performer | None) -> str:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class _Observation:
-    """What varies in an OBX: OBX-2, 3, 4, 5 and 6. A later one of the same OBX-3 and OBX-4 replaces it."""
+    """What varies in an OBX: OBX-2, 3, 4, 5 and 6, and whose word it is. A later one of the same OBX-3 and OBX-4
+    replaces it."""
 
     kind: str
     code: Code
     value: str
     sub_id: str = ""
     units: str = ""
+    model: str = ""
 
     @property
     def place(self) -> tuple[str, str]:
@@ -274,7 +279,9 @@ def _observations(order: WriteBack, judged: bool, evidence: bool) -> Iterator[st
         stated.append(_Observation("HD", REPORT_UID, components("", report.sop_uid, "ISO")))
     places = {one.place for one in stated}
     rows = [(one, STORED) for one in stated]
-    rows += [(one, DELETED) for one in _findings(before) if one.place not in places]
+    missing = models_of(order.result.unavailable)
+    gone = [one for one in _findings(before) if one.place not in places and one.model not in missing]
+    rows += [(one, DELETED) for one in gone]
     for number, (one, status) in enumerate(rows, start=1):
         yield segment(
             "OBX",
@@ -300,8 +307,9 @@ def _draft(order: WriteBack, now: list[Finding]) -> Iterator[str]:
         yield from lines_of(about(finding))
     if not now:
         yield from lines_of("No model judged the study as it stands now.")
-    for finding in withdrawn(order.earlier, now):
-        yield from lines_of(f"Withdrawn: what was said of {finding.code.meaning}.")
+    missing = order.result.unavailable
+    for said in told_of_earlier(withdrawn(order.earlier, now, missing), standing(order.earlier, now, missing)):
+        yield from lines_of(said)
     yield from lines_of(f"Priority: {order.priority.reason}.")
 
 
@@ -312,14 +320,17 @@ def _findings(findings: list[Finding]) -> Iterator[_Observation]:
         name = escape(finding.code.value[:16])
         seen[name] = seen.get(name, 0) + 1
         sub_id = name if seen[name] == 1 else f"{name}.{seen[name]}"
-        yield _Observation("CWE", LOOKED_FOR, coded(finding.code), sub_id)
-        yield _Observation("CWE", VERDICT, coded(VERDICTS[finding.verdict]), sub_id)
+        about_it = [
+            _Observation("CWE", LOOKED_FOR, coded(finding.code)),
+            _Observation("CWE", VERDICT, coded(VERDICTS[finding.verdict])),
+        ]
         if finding.verdict is not Verdict.CANNOT_JUDGE and math.isfinite(finding.probability):
-            yield _Observation("NM", PROBABILITY, f"{finding.probability:.4f}", sub_id, "1^no units^UCUM")
+            about_it.append(_Observation("NM", PROBABILITY, f"{finding.probability:.4f}", units="1^no units^UCUM"))
         if finding.verdict is Verdict.FLAGGED and finding.category in ACR_CATEGORIES:
-            yield _Observation("CWE", CATEGORY, coded(ACR_CATEGORIES[finding.category]), sub_id)
+            about_it.append(_Observation("CWE", CATEGORY, coded(ACR_CATEGORIES[finding.category])))
         for code, value in ((ALGORITHM, finding.model.name), (ALGORITHM_VERSION, finding.model.version)):
-            yield _Observation("ST", code, escape(value[: TEXT_LENGTH // 3]), sub_id)
+            about_it.append(_Observation("ST", code, escape(value[: TEXT_LENGTH // 3])))
+        yield from (replace(one, sub_id=sub_id, model=finding.model.name) for one in about_it)
 
 
 def _incomplete(why: str) -> Quarantine:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from edge_node.domain.finding import ADVISORY, Code, Finding, TriageResult, Verdict
 
 SCHEME = "99EDGENODE"
@@ -63,8 +65,35 @@ def ranked(result: TriageResult) -> list[Finding]:
     return [] if top is None else [top, *(one for one in result.findings if one is not top)]
 
 
-def withdrawn(earlier: TriageResult | None, now: list[Finding]) -> list[Finding]:
-    """What an earlier result spoke of and this one does not: another concept, or another model's word on it."""
+def withdrawn(earlier: TriageResult | None, now: list[Finding], unavailable: Iterable[str] = ()) -> list[Finding]:
+    """What an earlier result spoke of and this one does not: another concept, or another model's word on it.
+
+    What a model said that is `unavailable` now (`TriageResult.unavailable`) is not among it: see `standing`.
+    """
+    missing = models_of(unavailable)
+    return [one for one in _unspoken(earlier, now) if one.model.name not in missing]
+
+
+def standing(earlier: TriageResult | None, now: list[Finding], unavailable: Iterable[str]) -> list[Finding]:
+    """What an earlier result spoke of and this one does not because the model could not judge: nobody took it back."""
+    missing = models_of(unavailable)
+    return [one for one in _unspoken(earlier, now) if one.model.name in missing]
+
+
+def told_of_earlier(gone: Iterable[Finding], kept: Iterable[Finding]) -> list[str]:
+    """In sentences what became of what an earlier result said."""
+    return [
+        *(f"Withdrawn: what was said of {one.code.meaning}." for one in gone),
+        *(f"Not judged again, what was said of {one.code.meaning} stands." for one in kept),
+    ]
+
+
+def models_of(unavailable: Iterable[str]) -> frozenset[str]:
+    """Names of the models in `TriageResult.unavailable`."""
+    return frozenset(one.partition(" ")[0] for one in unavailable)
+
+
+def _unspoken(earlier: TriageResult | None, now: list[Finding]) -> list[Finding]:
     if earlier is None:
         return []
     spoken = {(one.code.scheme, one.code.value, one.model.name) for one in now}

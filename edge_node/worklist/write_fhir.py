@@ -12,7 +12,7 @@ from edge_node.domain.finding import TriageOutcome
 from edge_node.worklist import fhir
 from edge_node.worklist.fhir import Resource, Subject
 from edge_node.worklist.web import Answer, WebServer
-from edge_node.worklist.words import ranked, withdrawn
+from edge_node.worklist.words import ranked, standing, told_of_earlier, withdrawn
 from edge_node.worklist.writer import Site, WriteBack, WriteReport, no_address
 
 PASSING = {
@@ -111,14 +111,15 @@ def server_of(options: Fhir, timeout_s: float) -> WebServer:
 def _entries(order: WriteBack, subject: Subject, judged: bool, late: bool, evidence: bool) -> list[Resource]:
     """Devices, observations and the report. The first revision creates if there is none yet; a later one updates."""
     now = ranked(order.result) if judged else []
-    gone = withdrawn(order.earlier, now)
+    missing = order.result.unavailable
+    gone, kept = withdrawn(order.earlier, now, missing), standing(order.earlier, now, missing)
     models = {one.model.sha256 + one.model.name: one.model for one in [*now, *gone]}
     write = _create if order.revision == 1 else _replace
     return [
         *(_create(fhir.device(order, model)) for model in models.values()),
         *(write(fhir.observation(order, subject, one)) for one in now),
         *(write(fhir.observation(order, subject, one, withdrawn=True)) for one in gone),
-        write(fhir.report(order, subject, now, gone, evidence=evidence, late=late)),
+        write(fhir.report(order, subject, now, told_of_earlier(gone, kept), evidence=evidence, late=late)),
     ]
 
 

@@ -13,7 +13,11 @@ from edge_node.triage.measures import MEASURES
 from tests.docs.pages import MANUAL, ROOT, inline, label, read, rows
 
 KINDS = {"Retry": "Retry", "Quarantine": "Quarantine", "Stop": "Stop", "EdgeNodeError": "Error"}
-MAKERS = {**KINDS, "_residual": "Quarantine"}  # functions that raise with the code they are given
+MAKERS = {
+    **KINDS,
+    "_residual": "Quarantine",
+    "survivable": "Quarantine",
+}  # raise with a code they are given
 OPERATIONS = read(MANUAL / "operations.md")
 
 

@@ -6,6 +6,7 @@ import base64
 import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,14 @@ from edge_node.config.destinations import Fhir
 from edge_node.config.schema import Config
 from edge_node.config.write_back import Worklist
 from edge_node.domain.errors import Quarantine, Retry, Stop
-from edge_node.domain.finding import TriageOutcome, TriageResult, Verdict
+from edge_node.domain.finding import Code, TriageOutcome, TriageResult, Verdict
 from edge_node.service.writer_checks import writers
 from edge_node.worklist.header import report_reference
 from edge_node.worklist.writer import Site, WorklistWriter
 from edge_node.worklist.writers import WRITERS
 from tests.integration.peers_fhir import FhirServer
 from tests.integration.peers_orthanc import free_port
-from tests.results_back import KEY, PATIENT, STUDY_UID, finding, identity, priority, result, write_back
+from tests.results_back import KEY, MODEL, PATIENT, STUDY_UID, finding, identity, priority, result, write_back
 
 SYSTEMS = {"HOSPITAL-A": "urn:oid:1.2.3.4"}
 
@@ -155,6 +156,18 @@ def test_what_no_longer_stands_is_cancelled(server: FhirServer) -> None:
     writer.write(write_back(revision=2, replaces=1, earlier=result(), result=skipped, priority=priority()))
     assert [one["status"] for one in server.of("Observation") + server.of("DiagnosticReport")] == ["cancelled"] * 2
     assert "Withdrawn" in server.of("DiagnosticReport")[0]["conclusion"]
+
+
+def test_what_a_model_said_that_cannot_judge_now_stays_as_it_is(server: FhirServer) -> None:
+    pneumothorax = finding(model=replace(MODEL, name="chest"), code=Code("36118008", "SCT", "Pneumothorax"), category=2)
+    writer = writer_to(server.url)
+    writer.write(write_back(result=result(finding(), pneumothorax)))
+    before = server.of("Observation")
+    now = replace(result(finding()), unavailable=("chest 1.0.0: triage.gpu-memory",))
+    writer.write(write_back(revision=2, replaces=1, earlier=result(finding(), pneumothorax), result=now))
+    assert {one["status"] for one in server.of("Observation")} == {one["status"] for one in before} == {"preliminary"}
+    [report] = server.of("DiagnosticReport")
+    assert "Not judged again, what was said of Pneumothorax stands." in report["conclusion"]
 
 
 def test_a_study_nothing_was_said_of_needs_no_resource() -> None:

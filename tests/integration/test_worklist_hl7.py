@@ -6,6 +6,7 @@ import logging
 import ssl
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pydicom.dataset import Dataset
 
 from edge_node.config.destinations import Hl7
 from edge_node.domain.errors import Quarantine, Retry, Stop
-from edge_node.domain.finding import TriageOutcome, TriageResult, Verdict
+from edge_node.domain.finding import Code, TriageOutcome, TriageResult, Verdict
 from edge_node.worklist.header import report_reference
 from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.oru import message
@@ -35,6 +36,7 @@ from tests.integration.peers_orthanc import free_port
 from tests.results_back import (
     JAPANESE,
     KEY,
+    MODEL,
     PATIENT,
     STUDY_UID,
     envelopes,
@@ -235,6 +237,23 @@ def test_a_result_that_no_longer_stands_is_withdrawn() -> None:
     assert told["TRIAGE_VERDICT", "1386000"][11] == told["122157", "1386000"][11] == "D"
     assert ("SR_INSTANCE_UID", "") not in told
     assert any("Withdrawn: what was said of Intracranial hemorrhage." in row[5] for row in rows["OBX"])
+
+
+def test_what_a_model_said_that_cannot_judge_now_is_neither_deleted_nor_called_withdrawn() -> None:
+    other = replace(MODEL, name="chest")
+    pneumothorax = finding(model=other, code=Code("36118008", "SCT", "Pneumothorax"), category=2)
+    effusion = finding(model=replace(MODEL, name="effusion"), code=Code("60046008", "SCT", "Effusion"), category=3)
+    earlier = result(finding(), pneumothorax, effusion)
+    now = replace(result(), unavailable=("chest 1.0.0 (int8 on CPU; live): triage.gpu-memory",))
+    with MllpListener() as listener:
+        writer_to(listener.port).write(write_back(revision=2, replaces=1, earlier=earlier, result=now))
+        rows = listener.rows()
+    deleted = {row[4] for row in rows["OBX"] if row[11] == "D"}
+    assert deleted == {"60046008"}
+    said = " ".join(row[5] for row in rows["OBX"] if row[2] == "TX")
+    assert "Not judged again, what was said of Pneumothorax stands." in said
+    assert "Withdrawn: what was said of Effusion." in said
+    assert "was said of Intracranial" not in said
 
 
 def test_a_result_that_comes_when_somebody_reads_says_so() -> None:

@@ -14,15 +14,16 @@ from sqlalchemy import update
 
 from edge_node.demo.pacs import ToyPacs
 from edge_node.domain.errors import Quarantine
-from edge_node.domain.finding import Code, Mask, ModelIdentity, TriageOutcome, TriageResult
+from edge_node.domain.finding import Code, Mask, ModelIdentity, TriageOutcome, TriageResult, Verdict
 from edge_node.domain.study import StudyState, TaskState
 from edge_node.domain.worklist import Peer
 from edge_node.service import commitment_steps, roles
 from edge_node.service.dicom_steps import EVIDENCE_FIRST_S
-from edge_node.store import readers
+from edge_node.store import readers, studies
 from edge_node.store.readers import Reading
 from edge_node.store.retention import destroy_clean, destroy_identity
 from edge_node.store.tables import study, task
+from edge_node.store.tasks import supersede
 from edge_node.store.withdrawal import withdraw
 from edge_node.worklist.header import CLASSES
 from tests.integration.peers_commitment import Archive
@@ -130,6 +131,118 @@ def test_a_new_result_names_the_old_one_and_one_that_could_not_be_judged_withdra
         assert node.run("evidence")["code"] == "evidence.withdrawn"
 
 
+TOO_SLOW = TriageResult(TriageOutcome.SKIPPED, "triage.time-limit: too slow")
+
+
+def settled_again(node: ResultsNode, revision: int) -> None:
+    with node.node.database.write() as connection:
+        supersede(connection, node.study_key, revision)
+
+
+def test_a_finding_nobody_was_told_of_is_told_when_the_next_revision_cannot_be_judged(judged: Make) -> None:
+    with Archive() as archive:
+        node = judged(archive)
+        settled_again(node, 2)
+        node.judged(TOO_SLOW, revision=2)
+        settled_again(node, 3)
+        node.judged(TOO_SLOW, revision=3)
+        assert node.run("evidence")["code"] == "evidence.stored"
+        assert kinds(archive) == ["sr", "sc"]
+        with node.node.database.read() as connection:
+            assert {row[0] for row in studies.written(connection, node.study_key, "evidence")} == {1}
+        node.until("commitment", (TaskState.DONE,))
+        assert node.state == StudyState.DELIVERED
+
+
+def test_the_newest_finding_is_told_and_names_the_one_before(judged: Make) -> None:
+    with Archive() as archive:
+        node = judged(archive, commitment="off")
+        node.run("evidence")
+        node.judged(result(finding(Verdict.NOT_FLAGGED, key_sop_uid=shown(node), box=None)), revision=2)
+        settled_again(node, 3)
+        node.judged(TOO_SLOW, revision=3)
+        assert node.run("evidence")["code"] == "evidence.stored"
+        assert kinds(archive) == ["sr", "sc", "sr", "sc"]
+        assert "PredecessorDocumentsSequence" in archive.kept[archive.stored[2]]
+
+
+def test_a_withdrawal_that_was_not_told_yet_is_told_though_the_next_revision_cannot_be_judged(judged: Make) -> None:
+    with Archive() as archive:
+        node = judged(archive, commitment="off")
+        node.run("evidence")
+        take_back(node)
+        settled_again(node, 3)
+        node.judged(TOO_SLOW, revision=3)
+        assert node.run("evidence")["code"] == "evidence.withdrawn"
+
+
+def test_what_stands_is_proven_before_the_study_is_delivered(judged: Make) -> None:
+    with Archive(silent=1) as archive:
+        node = judged(archive)
+        node.run("evidence")
+        node.run("commitment")
+        settled_again(node, 2)
+        node.judged(TOO_SLOW, revision=2)
+        assert node.run("evidence")["code"] == "worklist.stands"
+        assert node.state == StudyState.TRIAGED
+        assert node.until("commitment", (TaskState.DONE,))["code"] == "commitment.committed"
+        assert archive.asked
+        assert node.state == StudyState.DELIVERED
+
+
+def test_what_stands_and_was_proven_is_not_asked_for_again(judged: Make) -> None:
+    with Archive() as archive:
+        node = judged(archive)
+        node.run("evidence")
+        node.until("commitment", (TaskState.DONE,))
+        asked = list(archive.asked)
+        node.judged(TOO_SLOW, revision=2)
+        node.run("evidence")
+        assert node.run("commitment")["code"] == "commitment.committed"
+        assert archive.asked == asked
+
+
+def test_what_stands_and_is_not_committed_is_sent_again_byte_by_byte(judged: Make) -> None:
+    with Archive() as archive:
+        node = judged(archive)
+        node.run("evidence")
+        before = {uid: one.to_json() for uid, one in archive.kept.items()}
+        settled_again(node, 2)
+        node.judged(TOO_SLOW, revision=2)
+        node.run("evidence")
+        archive.fail = 1
+        node.until("commitment", (TaskState.DONE,))
+        assert len(archive.stored) == 4
+        assert {uid: one.to_json() for uid, one in archive.kept.items()} == before
+
+
+def test_a_result_is_dated_by_when_it_was_found_whatever_came_after(judged: Make) -> None:
+    with Archive() as archive:
+        node = judged(archive, commitment="off")
+        node.run("evidence")
+        before = {uid: one.to_json() for uid, one in archive.kept.items()}
+        with node.node.database.write() as connection:
+            connection.execute(study.update().values(triaged_at=time.time() + 3600))
+            connection.execute(update(task).values(state=TaskState.READY))
+        node.run("evidence")
+        assert len(archive.stored) == 4
+        assert {uid: one.to_json() for uid, one in archive.kept.items()} == before
+
+
+def test_an_older_result_is_not_written_after_a_newer_revision_has_settled(judged: Make) -> None:
+    with Archive() as archive:
+        node = judged(archive, commitment="off")
+        claimed = node.node.tasks.claim("worklist", "evidence", 60.0)
+        assert claimed is not None
+        settled_again(node, 2)
+        node.judged(TOO_SLOW, revision=2)
+        node.bench("evidence").one(claimed)
+        assert node.row("evidence", 1)["code"] == "superseded"
+        assert archive.stored == []
+        node.run("evidence")
+        assert kinds(archive) == ["sr", "sc"]
+
+
 def two_models(uid: str) -> TriageResult:
     other = ModelIdentity("chest", "1.0.0", "cd" * 32, "fp32", "test model, not for clinical use")
     return result(
@@ -160,7 +273,6 @@ def test_a_model_in_shadow_is_not_in_the_report_and_neither_is_its_picture(judge
         modes = {"ref-ct-head-hyperdensity": "shadow"}
         node = judged(archive, TriageResult(TriageOutcome.NOT_APPLICABLE), commitment="off", model_modes=modes)
         node.judged(two_models(shown(node)), revision=2)
-        node.run("evidence")
         node.run("evidence")
         assert kinds(archive) == ["sr"]
         said = archive.kept[archive.stored[0]].to_json()

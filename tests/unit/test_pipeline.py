@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select, update
@@ -11,9 +12,10 @@ from sqlalchemy import select, update
 from edge_node import pipeline
 from edge_node.domain.errors import Quarantine, Retry, Stop
 from edge_node.domain.study import Deidentified, StudyState, TaskState
+from edge_node.domain.worklist import Priority
 from edge_node.pipeline import Bench, Done, Targets
 from edge_node.store import retention, studies
-from edge_node.store.tables import audit, study, task
+from edge_node.store.tables import audit, reading, study, task
 from edge_node.store.tasks import Task
 from tests.unit.store.conftest import Store
 
@@ -70,6 +72,36 @@ def test_a_study_goes_down_the_whole_line(settled_study: Store) -> None:
     assert state_of(store) == StudyState.DELIVERED
     assert work_off(store, "purge") == 2
     assert state_of(store) == StudyState.CLOSED
+
+
+def test_what_was_found_urgent_is_written_before_what_waited_longer(
+    store: Store, clean_instance: Callable[..., Deidentified]
+) -> None:
+    minutes = {"STUDYKEY0001": 720.0, "STUDYKEY0002": 240.0, "STUDYKEY0003": 16.4}
+    for key in minutes:
+        store.intake.record(clean_instance(study=key), calling_ae="CT1", received_at=1.0)
+        settle(store)
+
+    def judged(one: Task) -> Done:
+        place = Priority(0, 1.0, minutes[one.study_key], "HIGH", True, "found")
+        return Done("ok", commit=lambda c: studies.put_reading(c, one.study_key, one.revision, place))
+
+    assert work_off(store, "triage", judged) == 3
+    order: list[tuple[str, int]] = []
+
+    def written(one: Task) -> Done:
+        order.append((one.study_key, one.urgency))
+        return Done("ok")
+
+    work_off(store, "worklist", written, target="ups")
+    assert order == [("STUDYKEY0003", 16), ("STUDYKEY0002", 240), ("STUDYKEY0001", 720)]
+
+
+def test_work_of_a_study_without_a_place_is_as_urgent_as_what_led_to_it(settled_study: Store) -> None:
+    work_off(settled_study, "triage")
+    with settled_study.database.read() as connection:
+        rows = connection.execute(select(task.c.urgency).where(task.c.step == "worklist")).scalars().all()
+    assert rows == [1, 1]
 
 
 def test_triage_does_not_wait_for_the_pixels_and_forwarding_does(settled_study: Store) -> None:
@@ -237,13 +269,30 @@ def test_stop_leaves_the_loop_and_gives_the_row_back(settled_study: Store) -> No
 
 
 def test_the_reading_order_may_rise_but_never_falls(settled_study: Store) -> None:
-    from edge_node.domain.worklist import Priority
-
     store = settled_study
     high = Priority(0, 100.0, 15.0, "HIGH", True, "flagged")
     low = Priority(1, 900.0, 720.0, "LOW", False, "not flagged")
     with store.database.write() as connection:
         studies.put_reading(connection, KEY, 1, low)
         studies.put_reading(connection, KEY, 2, high)
+        connection.execute(update(reading).values(decided_at=2.0))
         studies.put_reading(connection, KEY, 3, low)
+        kept = studies.get_reading(connection, KEY)
+        assert kept == replace(high, reason="place kept from an earlier result; now: not flagged")
+        row = connection.execute(select(reading)).one()
+        assert (row.revision, row.decided_at > 2.0) == (3, True)
+        studies.put_reading(connection, KEY, 4, low)
+        assert studies.get_reading(connection, KEY) == kept  # told once, however often
+
+
+def test_a_result_that_comes_after_that_of_a_newer_revision_can_only_raise_the_place(settled_study: Store) -> None:
+    place = Priority(1, 900.0, 720.0, "LOW", False, "not flagged")
+    with settled_study.database.write() as connection:
+        studies.put_reading(connection, KEY, 2, place)
+        studies.put_reading(connection, KEY, 1, replace(place, due=1000.0, reason="older"))
+        assert studies.get_reading(connection, KEY) == place
+        assert connection.execute(select(reading.c.revision)).scalar() == 2
+        high = Priority(0, 100.0, 15.0, "HIGH", True, "flagged")
+        studies.put_reading(connection, KEY, 1, high)
         assert studies.get_reading(connection, KEY) == high
+        assert connection.execute(select(reading.c.revision)).scalar() == 2

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 import tarfile
 import time
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -214,6 +216,76 @@ def test_a_package_that_was_damaged_on_the_disk_is_mended_by_adding_it_again(tmp
         (kept / "golden.npz").unlink()
         assert not service.take_in(config, models, package, **WHO).new
         assert service.prove(config, one)[0].variant == "int8"
+
+
+def test_a_package_that_was_damaged_can_be_replaced_though_nobody_may_write_in_its_folder(
+    tmp_path, config, monkeypatch
+):
+    package, writable, real = package_of(tmp_path, "2.0.0"), [], shutil.rmtree
+
+    def noting(folder, **options):
+        writable.append(bool(folder.stat().st_mode & 0o200))
+        real(folder, **options)
+
+    with service.registry(config) as models:
+        kept = service.kept_path(config) / service.take_in(config, models, package, **WHO).one.package
+        assert kept.stat().st_mode & 0o777 == 0o550
+        (kept / "golden.npz").unlink()
+        monkeypatch.setattr(service.shutil, "rmtree", noting)
+        service.take_in(config, models, package, **WHO)
+        assert (kept / "golden.npz").exists()
+    assert writable == [True, True]
+
+
+def test_what_a_process_that_died_had_unpacked_goes_with_the_next_start_and_nobody_elses(tmp_path, config, force):
+    home = service.kept_path(config)
+    with service.registry(config) as models:
+        left = home / ".incoming-dead"
+        (left / "package").mkdir(parents=True)
+        (left / "package" / "model.onnx").write_bytes(b"x")
+        with service._staging(home) as staging:
+            assert not left.exists()
+            assert service.take_in_packaged(config, models) == []
+            assert staging.exists()
+        (left / "package").mkdir(parents=True)
+        service.take_in_packaged(config, models)
+        assert not left.exists()
+
+
+def test_a_node_that_dies_while_it_takes_in_what_comes_with_it_is_not_left_half_way(config, monkeypatch):
+    """Whether the first package of a name was kept and where it begins is one transaction."""
+
+    def dies(*_, **__):
+        raise KeyboardInterrupt
+
+    with service.registry(config) as models:
+        monkeypatch.setattr(type(models), "promote", dies)
+        service.take_in_packaged(config, models)
+        assert stages(config) == {"1.1.0": "shadow"}
+        assert [change.kind for change in models.changes(NAME)] == ["promote", "add"]
+
+
+@pytest.mark.parametrize("method", ["rename", "chmod", "mkdir"])
+def test_a_disk_that_takes_nothing_stops_with_a_hint_and_leaves_nothing(tmp_path, config, monkeypatch, method):
+    package = package_of(tmp_path, "2.0.0")
+    real = getattr(Path, method)
+
+    def full(path, *arguments, **options):
+        if service.kept_path(config) in path.parents:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(path, *arguments, **options)
+
+    with service.registry(config) as models:
+        service.kept_path(config).mkdir()
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, method, full)
+            with pytest.raises((Stop, Quarantine)) as caught:
+                service.take_in(config, models, package, **WHO)
+        assert "No space left on device" in caught.value.message
+        assert caught.value.hint
+        assert stages(config) == {}
+        assert not list(service.kept_path(config).glob(".incoming-*"))
+        assert service.take_in(config, models, package, **WHO).new
 
 
 def run(config_file, *words):

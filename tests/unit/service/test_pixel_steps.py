@@ -15,6 +15,7 @@ from pydicom.encaps import encapsulate
 from sqlalchemy import select
 
 from edge_node import pipeline
+from edge_node.cli.study import RETRIED
 from edge_node.deid.boxes import Boxes, labels_in
 from edge_node.deid.pixels import Bytes8, Mask
 from edge_node.deid.series import Tools
@@ -24,6 +25,7 @@ from edge_node.pipeline import Bench, Targets
 from edge_node.service.pixel_steps import look_again, pixels_work
 from edge_node.store import studies
 from edge_node.store.tables import instance, study, task
+from edge_node.store.tasks import requeue
 from tests.unit.deid.objects import DEIDENTIFIER, ct, received
 from tests.unit.store.conftest import Store
 
@@ -113,6 +115,22 @@ def line(store: Store) -> Line:
         spool_writer=lambda: store.spool,
     )  # fmt: skip
     return Line(store, node)
+
+
+def test_a_study_that_ends_the_process_again_and_again_is_held_and_says_why(line: Line) -> None:
+    key = line.take(picture(1))
+    for _ in range(5):
+        assert line.store.tasks.claim("pixels", None, -1) is not None
+    line.clean(tools(Ink()))
+    with line.store.database.read() as connection:
+        row = connection.execute(select(task).where(task.c.step == "pixels")).one()
+        assert not connection.execute(select(task).where(task.c.step == "forward")).first()
+    assert (row.state, row.code) == (TaskState.DEAD, "pixels.crashed")
+    assert line.rows()[0].pixel_risk
+    with line.store.database.write() as connection:  # a human says: again
+        requeue(connection, key, steps=RETRIED, states=(TaskState.DEAD,))
+    line.clean(tools(Ink()))
+    assert not line.rows()[0].pixel_risk
 
 
 def test_an_object_is_masked_by_the_filters_of_the_recipe_it_went_by(line: Line) -> None:

@@ -47,7 +47,7 @@ def store(tmp_path: Path) -> Store:
         database,
         keyring,
         spool,
-        IntakeStore(database, keyring, spool, actor="test/dicom", quarantine_s=3600.0),
+        IntakeStore(database, keyring, spool, actor="test/dicom", quarantine_s=3600.0, envelope_s=7200.0),
         CleanObjects(database, keyring, SpoolReader(spool_folder)),
         Vault(database, keyring),
         Tasks(database, "test/compute"),

@@ -50,7 +50,13 @@ STUDY = json.dumps(
 @pytest.fixture
 def escrowed(store: Store) -> IntakeStore:
     return IntakeStore(
-        store.database, store.keyring, store.spool, actor="test/dicom", quarantine_s=60.0, escrow=Escrow(PUBLIC)
+        store.database,
+        store.keyring,
+        store.spool,
+        actor="test/dicom",
+        quarantine_s=60.0,
+        envelope_s=60.0,
+        escrow=Escrow(PUBLIC),
     )
 
 

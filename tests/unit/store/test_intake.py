@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
 from sqlalchemy import select, update
 
 from edge_node.domain.errors import Quarantine, Stop
-from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, StudyState
-from edge_node.store import retention
+from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, StudyState, TaskState
+from edge_node.store import audit, retention
 from edge_node.store.keyring import Keyring, destroy
 from edge_node.store.receipt import Clean, Conflict, Receipt, Received
-from edge_node.store.tables import instance, quarantine, study
+from edge_node.store.tables import instance, quarantine, study, task
+from edge_node.store.tasks import enqueue
 from tests.unit.store.conftest import KEYS, Store
 
 Make = Callable[..., Deidentified]
@@ -95,6 +97,87 @@ def test_retention_destroys_nothing_of_a_study_that_was_reopened(store: Store, c
         retention.destroy_clean(connection, "STUDYKEY0001", 1)
     assert store.vault.open("STUDYKEY0001")[0]
     assert store.clean.study("STUDYKEY0001").objects[0].read()
+
+
+def written_back(store: Store) -> None:
+    """Identity was destroyed when its time after the write-back was over."""
+    with store.database.write() as connection:
+        connection.execute(update(study).values(state=StudyState.CLOSED))
+        enqueue(connection, "STUDYKEY0001", 1, "purge", target="envelope")
+    claimed = store.tasks.claim("purge", "envelope", 60)
+    assert claimed is not None
+    with store.database.write() as connection:
+        retention.destroy_identity(connection, "STUDYKEY0001", 1)
+        store.tasks.done(connection, claimed, "purge.envelope", {})
+
+
+def test_identity_that_was_destroyed_comes_back_with_what_is_sent_again_and_goes_again(
+    store: Store, clean_instance: Make
+) -> None:
+    for number in (1, 2):
+        store.intake.record(clean_instance(number), calling_ae="CT1", received_at=1000.0)
+    written_back(store)
+    with pytest.raises(Quarantine, match=r"vault\.destroyed"):
+        store.vault.open("STUDYKEY0001")
+    batch = [Clean(clean_instance(number), "PACS", 9000.0) for number in (1, 2)]
+    before = time.time()
+    assert {answer.received for answer in store.intake.record_all(batch) if isinstance(answer, Receipt)} == {
+        Received.DUPLICATE
+    }
+    own, instances = store.vault.open("STUDYKEY0001")
+    assert own == batch[0].what.identity.study
+    assert instances == {one.uid: one.what.identity.instance for one in batch}
+    with store.database.read() as connection:
+        due = connection.execute(select(task).where(task.c.step == "purge")).one()
+        assert (due.state, due.finished_at) == (TaskState.READY, None)
+        assert before + 7200 <= due.not_before <= time.time() + 7200
+        [told] = [one for one in audit.entries(connection) if one.action == "study.identified-again"]
+        assert told.detail == {"instances": 2}
+        row = connection.execute(select(study)).one()
+        assert (row.state, row.revision, row.instances) == (StudyState.CLOSED, 1, 2)
+    assert store.tasks.claim("purge", "envelope", 60) is None
+    store.intake.record_all(batch)  # and no third time
+    with store.database.write() as connection:
+        assert len([one for one in audit.entries(connection) if one.action == "study.identified-again"]) == 1
+        retention.destroy_identity(connection, "STUDYKEY0001", 1)
+    with pytest.raises(Quarantine, match=r"vault\.destroyed"):
+        store.vault.open("STUDYKEY0001")
+    late = store.intake.record(clean_instance(3), calling_ae="CT1", received_at=9001.0)  # keys of before are forgotten
+    assert late.received is Received.STORED
+    assert store.vault.open("STUDYKEY0001")[0]
+
+
+def test_an_image_that_lost_its_identity_gets_it_back_though_the_study_has_a_new_one(
+    store: Store, clean_instance: Make
+) -> None:
+    store.intake.record(clean_instance(1), calling_ae="CT1", received_at=1000.0)
+    written_back(store)
+    store.intake.record(clean_instance(2), calling_ae="CT1", received_at=2000.0)  # the next revision
+    assert set(store.vault.open("STUDYKEY0001")[1]) == {clean_instance(2).instance.sop_uid}
+    store.intake.record(clean_instance(1), calling_ae="PACS", received_at=3000.0)
+    assert len(store.vault.open("STUDYKEY0001")[1]) == 2
+    with store.database.read() as connection:  # revision 2 is not written back yet: its own purge is still to come
+        assert connection.execute(select(task.c.state).where(task.c.step == "purge")).scalar() == TaskState.DONE
+
+
+def test_old_and_new_images_and_copies_of_both_in_one_batch_are_all_kept_with_identity(
+    store: Store, clean_instance: Make
+) -> None:
+    store.intake.record(clean_instance(1), calling_ae="CT1", received_at=1000.0)
+    written_back(store)
+    batch = [Clean(clean_instance(number), "PACS", 9000.0) for number in (2, 1, 2, 1)]
+    answers = [answer.received for answer in store.intake.record_all(batch) if isinstance(answer, Receipt)]
+    assert answers == [Received.STORED, *[Received.DUPLICATE] * 3]
+    assert set(store.vault.open("STUDYKEY0001")[1]) == {one.uid for one in batch}
+
+
+def test_what_is_kept_otherwise_brings_no_identity_back(store: Store, clean_instance: Make) -> None:
+    store.intake.record(clean_instance(1), calling_ae="CT1", received_at=1000.0)
+    written_back(store)
+    with pytest.raises(Conflict):
+        store.intake.record(clean_instance(1, digest="other"), calling_ae="PACS", received_at=2000.0)
+    with pytest.raises(Quarantine, match=r"vault\.destroyed"):
+        store.vault.open("STUDYKEY0001")
 
 
 def test_an_instance_that_arrives_after_shredding_gets_a_new_key(store: Store, clean_instance: Make) -> None:

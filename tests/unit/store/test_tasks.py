@@ -6,9 +6,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from sqlalchemy import select, update
 
-from edge_node.domain.errors import Retry
+from edge_node.domain.errors import Quarantine, Retry
 from edge_node.domain.study import Deidentified, TaskState
 from edge_node.store import tasks as work
 from edge_node.store.tables import task
@@ -96,6 +97,64 @@ def test_what_fails_past_its_age_waits_for_a_human_and_can_be_retried(store: Sto
     assert claimed is not None
     assert store.tasks.put_back(claimed, Retry("x", "still down"), max_age_s=-1) is TaskState.DEAD
     assert store.tasks.claim("triage", None, 60) is None
+
+
+def settled_again(store: Store) -> None:
+    """The next revision of every study has settled."""
+    with store.database.write() as connection:
+        for key in connection.execute(select(task.c.study_key).distinct()).scalars().all():
+            work.supersede(connection, key, 2)
+            enqueue(connection, key, 2, "triage")
+
+
+def first_revision(store: Store) -> tuple[str, str]:
+    with store.database.read() as connection:
+        row = connection.execute(select(task).where(task.c.revision == 1)).one()
+    return row.state, row.code
+
+
+@pytest.mark.parametrize("way", ["retry", "too old", "buried", "drained", "taken over", "lease ran out"])
+def test_a_row_that_was_leased_when_it_was_superseded_does_not_come_back(store: Store, way: str) -> None:
+    add(store)
+    claimed = store.tasks.claim("triage", None, -1 if way == "lease ran out" else 60)
+    assert claimed is not None
+    settled_again(store)
+    assert first_revision(store)[0] == TaskState.LEASED  # what is under way may still tell
+    if way in ("retry", "too old"):
+        age = 3600 if way == "retry" else -1
+        assert store.tasks.put_back(claimed, Retry("x", "later"), age) is TaskState.DONE
+    elif way == "buried":
+        store.tasks.bury(claimed, Quarantine("x", "never"))
+    elif way == "drained":
+        assert store.tasks.release_leases() == 0
+    elif way == "taken over":
+        assert Tasks(store.database, "test/compute").take_over() == 0
+    newest = store.tasks.claim("triage", None, 60)
+    assert first_revision(store) == (TaskState.DONE, "superseded")
+    assert newest is not None
+    assert newest.revision == 2
+
+
+def test_a_row_that_was_leased_when_it_was_superseded_may_still_be_done(store: Store) -> None:
+    add(store)
+    claimed = store.tasks.claim("triage", None, 60)
+    assert claimed is not None
+    settled_again(store)
+    with store.database.write() as connection:
+        assert store.tasks.done(connection, claimed, "triage.finding", {})
+    assert first_revision(store) == (TaskState.DONE, "triage.finding")
+
+
+def test_a_lost_lease_ends_nobody_elses_row(store: Store) -> None:
+    add(store)
+    slow = store.tasks.claim("triage", None, lease_s=-1)
+    other = Tasks(store.database, "test/other")
+    assert other.claim("triage", None, 60) is not None
+    settled_again(store)
+    assert slow is not None
+    store.tasks.put_back(slow, Retry("x", "later"), 3600)
+    store.tasks.bury(slow, Quarantine("x", "never"))
+    assert first_revision(store)[0] == TaskState.LEASED
 
 
 def test_the_most_urgent_row_goes_first(store: Store) -> None:

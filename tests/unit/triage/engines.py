@@ -74,6 +74,40 @@ class HasNoMemory(Failing):
         raise OutOfDeviceMemory
 
 
+class HasABug(Failing):
+    def fail(self):
+        raise RuntimeError
+
+
+class SlowToStart(Engine):
+    """Crashes in its first study, and takes its time to come back."""
+
+    def __init__(self, folder: Path, device: Device) -> None:
+        self.mark, self.proven = folder.parent / "crashed-once", False
+        if self.mark.exists():
+            time.sleep(3)
+        super().__init__(load_card(folder), device, Runtime())
+        self.proven = True
+
+    def run(self, inputs, time_limit_s):
+        if self.proven and not self.mark.exists():
+            self.mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().run(inputs, time_limit_s)
+
+
+class LosesAllDevices(Failing):
+    """Needs a GPU that is lost with the first study and never seen again."""
+
+    def __init__(self, folder: Path, device: Device) -> None:
+        gone = (folder.parent / "failed-once").exists()
+        super().__init__(folder, Device("cuda", require_gpu=True, threads=1), FakeGpu(devices=int(not gone)))
+
+    def fail(self):
+        self.first_time()
+        raise DeviceLost
+
+
 class SaysNaN(Engine):
     """Right on the golden vectors, NaN on anything else (two golden slabs, other counts are studies)."""
 
@@ -168,5 +202,8 @@ slow = partial(build, Slow)
 loses_its_device = partial(build, LosesItsDevice)
 loses_its_gpu = partial(build, LosesItsGpu)
 has_no_memory = partial(build, HasNoMemory)
+has_a_bug = partial(build, HasABug)
+loses_all_devices = partial(build, LosesAllDevices)
+slow_to_start = partial(build, SlowToStart)
 says_nan = partial(build, SaysNaN)
 says_nan_for_ever = partial(build, SaysNaNForEver)

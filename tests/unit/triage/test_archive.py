@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import stat
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -99,8 +101,71 @@ def test_a_bomb_is_stopped_before_it_fills_the_disk(tmp_path, make):
     assert left.stat().st_size <= source.stat().st_size * archive.MOST_RATIO
 
 
+def pax(name, attributes):
+    info = tarfile.TarInfo(name)
+    info.pax_headers = attributes
+    return info
+
+
+@pytest.mark.parametrize(
+    "bomb",
+    [
+        [(pax("model.onnx", {"comment": "x" * (150 << 20)}), b"")],
+        [(tarfile.TarInfo("x" * (100 << 20)), b"")],
+        [
+            (
+                pax("model.onnx", {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}),
+                b"9" * 9 + b"\n" + b"0\n" * 20_000_000,
+            )
+        ],
+    ],
+    ids=["an attribute", "a name", "a sparse map"],
+)
+def test_what_an_archive_says_of_itself_does_not_fill_the_memory(tmp_path, bomb):
+    source = tar_of(tmp_path / "pe", [*FILES.items(), *bomb])
+    code = "import re, sys; from pathlib import Path; from edge_node.triage.archive import unpack\n"
+    code += "try: unpack(Path(sys.argv[1]), Path(sys.argv[2]))\n"
+    code += "except Exception as error: print(error)\n"
+    code += "print(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1])"
+    (tmp_path / "into").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(source), str(tmp_path / "into")], capture_output=True, text=True, check=True
+    )
+    said, kilobytes = done.stdout.splitlines()
+    assert "its own description is far larger" in said
+    assert int(kilobytes) < 100_000
+
+
+def test_a_zip_of_a_million_names_is_not_read(tmp_path):
+    source = zip_of(tmp_path / "pe", [(f"f{n:0>100}", b"") for n in range(8000)])
+    assert "its own description" in refused(tmp_path, source)
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_folders_count_too(tmp_path, make):
+    def folder(number):
+        name = f"d{number}/" if make is zip_of else f"d{number}"
+        return name if make is zip_of else link(name, tarfile.DIRTYPE, "")
+
+    members = [(folder(number), b"") for number in range(archive.MOST_ENTRIES - 1)]
+    unpack(make(tmp_path / "few", [*members, ("card.toml", b"1")]), into := tmp_path)
+    assert (into / "card.toml").read_bytes() == b"1"
+    message = refused(tmp_path, make(tmp_path / "many", [*members, ("card.toml", b"1"), ("model.onnx", b"2")]))
+    assert "more than 64" in message
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:xz", "w:bz2"])
+def test_every_usual_packing_is_read(tmp_path, mode):
+    with tarfile.open(tmp_path / "pe", mode) as out:
+        for name, data in FILES.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            out.addfile(info, io.BytesIO(data))
+    assert {p.name: p.read_bytes() for p in unpacked(tmp_path, tmp_path / "pe").iterdir()} == FILES
+
+
 def test_many_files_two_of_one_name_and_rubbish_are_refused(tmp_path):
-    many = tar_of(tmp_path / "many", [(f"f{n}", b"") for n in range(archive.MOST_FILES + 1)])
+    many = tar_of(tmp_path / "many", [(f"f{n}", b"") for n in range(archive.MOST_ENTRIES + 1)])
     assert "more than" in refused(tmp_path / "1", many)
     twice = tar_of(tmp_path / "twice", [("a/model.onnx", b"1"), ("b/model.onnx", b"2")])
     assert "one name" in refused(tmp_path / "2", twice)
@@ -109,3 +174,8 @@ def test_many_files_two_of_one_name_and_rubbish_are_refused(tmp_path):
     whole = tar_of(tmp_path / "whole", FILES.items()).read_bytes()
     (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
     assert "cannot be read" in refused(tmp_path / "4", tmp_path / "cut")
+    for number, start in enumerate((b"\x1f\x8b", b"\xfd7zXZ\x00", b"BZh9"), start=5):
+        (tmp_path / "packed").write_bytes(start + b"no archive at all" * 100)
+        assert "cannot be read" in refused(tmp_path / str(number), tmp_path / "packed")
+    (tmp_path / "damaged").write_bytes(whole[:40] + bytes(b ^ 255 for b in whole[40:60]) + whole[60:])
+    assert "cannot be read" in refused(tmp_path / "9", tmp_path / "damaged")

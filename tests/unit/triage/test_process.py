@@ -19,9 +19,11 @@ from edge_node.demo.phantom import head_phantom
 from edge_node.domain.errors import Retry, Stop
 from edge_node.domain.finding import TriageOutcome, Verdict
 from edge_node.domain.model import Stage
+from edge_node.triage import judge, process
 from edge_node.triage.judge import Triage
 from edge_node.triage.model import ModelFault, Source, Terms, load_model, make_engine
-from edge_node.triage.runner import CPU, CUDA
+from edge_node.triage.rule import parse
+from edge_node.triage.runner import CPU, CUDA, OutOfTime
 from edge_node.triage.turns import Turns
 from tests.unit.triage import engines
 from tests.unit.triage.studies import ON_CPU, REFERENCE, clean_study, ct_slices, loaded
@@ -44,6 +46,11 @@ def model_that(package, make):
 @cache
 def study():
     return clean_study(ct_slices(head_phantom(79, kind="epidural", slices=22, rows=160)))
+
+
+@cache
+def healthy():
+    return clean_study(ct_slices(head_phantom(79, kind=None, slices=22, rows=160)))
 
 
 def slabs(count):
@@ -77,6 +84,159 @@ def test_a_model_that_crashes_twice_is_out_of_service_and_the_others_go_on(packa
         again = triage.judge(study())
     assert len(again.findings) == 1
     assert "model.crashed" in again.unavailable[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "of_the_failing"),
+    [
+        (engines.has_no_memory, Stage.SHADOW),
+        (engines.has_a_bug, Stage.INFORMATION),
+        (engines.loses_all_devices, Stage.LIVE),
+    ],
+)
+def test_what_fails_under_one_model_takes_no_flag_of_another_along(package, make, of_the_failing):
+    with model_that(package, make) as bad, model_that(REFERENCE, make_engine) as other:
+        bad.stage = of_the_failing
+        result = Triage([bad, other], threads=1, time_limit_s=60).judge(study())
+    assert [finding.verdict for finding in result.findings] == [Verdict.FLAGGED]
+    assert result.key_image is not None
+    [said] = result.unavailable
+    assert said.startswith("ref-ct-head-hyperdensity 1.1.0 (")
+    assert said.endswith((": triage.gpu-memory", ": triage.inference-failed", ": triage.no-gpu"))
+
+
+@pytest.mark.parametrize(
+    ("failing", "other", "raised"),
+    [
+        (Stage.INFORMATION, Stage.SHADOW, True),  # nobody waits for a flag of the shadow
+        (Stage.SHADOW, Stage.SHADOW, False),
+    ],
+)
+def test_a_failure_is_tried_again_only_for_a_model_that_speaks(package, failing, other, raised):
+    with model_that(package, engines.has_no_memory) as bad, model_that(REFERENCE, make_engine) as good:
+        bad.stage, good.stage = failing, other
+        triage = Triage([bad, good], threads=1, time_limit_s=60)
+        if raised:
+            with pytest.raises(Retry) as caught:
+                triage.judge(study())
+            assert caught.value.code == "triage.gpu-memory"
+        else:
+            assert len(triage.judge(study()).findings) == 1
+
+
+def test_a_model_that_speaks_and_fails_is_tried_again_though_another_did_not_flag(package):
+    full, sound = model_that(package, engines.has_no_memory), model_that(REFERENCE, make_engine)
+    with full as bad, sound as good, pytest.raises(Retry):
+        Triage([bad, good], threads=1, time_limit_s=60).judge(healthy())
+
+
+@pytest.mark.parametrize("stage", [Stage.LIVE, Stage.SHADOW])
+def test_a_device_that_is_gone_stops_the_role_whatever_else_failed(package, tmp_path, stage):
+    other = shutil.copytree(REFERENCE, tmp_path / "other" / "ref")
+    with model_that(package, engines.loses_all_devices) as gone, model_that(other, engines.has_no_memory) as full:
+        gone.stage = stage
+        with pytest.raises(Stop) as caught:
+            Triage([gone, full], threads=1, time_limit_s=60).judge(study())
+    assert caught.value.code == "triage.no-gpu"
+
+
+def test_models_in_shadow_have_a_time_of_their_own_and_all_together_no_more(package, tmp_path, monkeypatch):
+    monkeypatch.setattr(judge, "SHADOW_S", 1.0)
+    more = shutil.copytree(REFERENCE, tmp_path / "more" / "ref")
+    with (
+        model_that(package, engines.hangs) as one,
+        model_that(more, engines.hangs) as two,
+        model_that(REFERENCE, make_engine) as live,
+    ):
+        one.stage = two.stage = Stage.SHADOW
+        began = time.monotonic()
+        result = Triage([one, two, live], threads=1, time_limit_s=60).judge(study())
+        assert time.monotonic() - began < 12
+        assert (one.process.pid, bool(two.process.pid)) == (0, True)  # no time was left to ask the second one
+    assert [finding.verdict for finding in result.findings] == [Verdict.FLAGGED]
+    assert [said.rpartition(": ")[2] for said in result.unavailable] == ["triage.time-limit"] * 2
+
+
+def test_where_nobody_speaks_a_model_in_shadow_has_all_the_time_there_is(package, monkeypatch):
+    monkeypatch.setattr(judge, "SHADOW_S", 0.0)
+    with model_that(package, make_engine) as alone, model_that(REFERENCE, make_engine) as live:
+        alone.stage = Stage.SHADOW
+        assert len(Triage([alone], threads=1, time_limit_s=60).judge(study()).findings) == 1
+        assert len(Triage([alone, live], threads=1, time_limit_s=60).judge(study()).findings) == 1
+
+
+def test_where_only_a_model_in_shadow_was_too_late_the_reason_names_its_time(package, monkeypatch):
+    monkeypatch.setattr(judge, "SHADOW_S", 0.5)
+    with model_that(package, engines.hangs) as trial, model_that(REFERENCE, make_engine) as live:
+        trial.stage, live.rule = Stage.SHADOW, parse('Modality == "MR"')
+        result = Triage([trial, live], threads=1, time_limit_s=60).judge(study())
+    assert result.reason == "triage.time-limit: not judged within 0.5 s"
+
+
+def test_a_worker_that_starts_slowly_delays_nobody_and_is_ready_for_a_later_study(package):
+    with model_that(package, engines.slow_to_start) as model:
+        began = time.monotonic()
+        result = Triage([model], threads=1, time_limit_s=2).judge(study())
+        assert time.monotonic() - began < 2.9
+        assert result.reason.startswith("triage.time-limit: not judged within 2 s")
+        assert not model.fault
+        assert len(model.run(slabs(2), soon(), 100)["logits"]) == 2
+        assert model.process.restarts == 1
+
+
+def test_a_worker_that_is_never_ready_again_is_out_of_service(package, monkeypatch):
+    with model_that(package, engines.slow_to_start) as model:
+        monkeypatch.setattr(process, "START_S", 0.5)
+        with pytest.raises(ModelFault) as caught:
+            model.run(slabs(2), soon(), 100)
+        assert model.process.pid == 0
+    assert caught.value.reason == "model.crashed"
+    assert "not ready after 0.5 s" in caught.value.text
+
+
+def test_a_package_that_changed_is_found_out_by_a_later_study_too_and_the_role_goes_on(package):
+    with model_that(package, engines.hangs) as model:
+        with pytest.raises(OutOfTime):
+            model.run(slabs(2), soon(0.5), 100)
+        (package / "model.onnx").write_bytes(b"junk")
+        with pytest.raises(ModelFault) as caught:
+            model.run(slabs(2), soon(), 100)
+    assert caught.value.reason == "model.unproven"
+
+
+def test_whoever_waits_for_a_turn_waits_no_longer_than_the_time_there_is(package):
+    with model_that(package, engines.hangs) as model:
+
+        def hang():
+            with pytest.raises(OutOfTime):
+                model.run(slabs(2), soon(4), 15)
+
+        hanging = threading.Thread(target=hang)
+        hanging.start()
+        time.sleep(0.3)
+        began = time.monotonic()
+        with pytest.raises(OutOfTime):
+            model.run(slabs(2), soon(0.5), 100)
+        assert time.monotonic() - began < 2
+        hanging.join()
+
+
+def test_one_who_gave_up_waiting_does_not_get_the_turn():
+    turns, order = Turns(), []
+    with turns.take(1):
+        with pytest.raises(TimeoutError), turns.take(1, 0.05):
+            order.append("never")
+
+        def wait():
+            with turns.take(2, 10) as left:
+                order.append(left > 0)
+
+        later = threading.Thread(target=wait)
+        later.start()
+        while not turns._waiting:
+            time.sleep(0.01)
+    later.join(5)
+    assert order == [True]
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_a_study_takes_nothing_along(package):

@@ -12,6 +12,7 @@ from edge_node.config.write_back import Worklist
 from edge_node.domain.finding import Finding, TriageOutcome, Verdict
 from edge_node.domain.modes import MAY_WRITE, Mode, lowest, may_write
 from edge_node.worklist.modes import Modes
+from edge_node.worklist.words import withdrawn
 from tests.results_back import MODEL, finding, result
 
 MODELS = ("one", "two", "three")
@@ -49,6 +50,29 @@ def test_no_finding_of_a_model_that_may_not_speak_is_left(
     assert (left.outcome is TriageOutcome.FINDING) == bool(speaking)
     # The picture shows the deciding finding of all of them.
     assert (left.key_image is not None) == (order[0] in speaking)
+
+
+@pytest.mark.parametrize(
+    ("unavailable", "outcome"),
+    [((), TriageOutcome.NOT_APPLICABLE), (("chest 1.0.0: model.crashed",), TriageOutcome.SKIPPED)],
+)
+def test_where_a_model_could_not_judge_silence_is_no_answer(
+    unavailable: tuple[str, ...], outcome: TriageOutcome
+) -> None:
+    whole = replace(result(of_model("one")), unavailable=unavailable)
+    left = Modes.of("live", {}, {"one": "shadow"}).permitted(whole, reorders=True)
+    assert (left.outcome, left.unavailable, left.findings) == (outcome, unavailable, ())
+    assert left.reason.startswith("worklist.models-silent: ")
+
+
+def test_what_a_model_said_that_cannot_judge_now_is_not_withdrawn() -> None:
+    earlier = result(*(of_model(name, category=at) for at, name in enumerate(MODELS, start=1)))
+    now = [of_model("two", Verdict.NOT_FLAGGED)]
+    names = [one.model.name for one in withdrawn(earlier, now)]
+    assert names == ["one", "three"]
+    gone = ("one 2.0.0 (int8 on CPU; live): triage.gpu-memory", "thr 1.0.0: model.crashed: dead")
+    assert [one.model.name for one in withdrawn(earlier, now, gone)] == ["three"]
+    assert withdrawn(None, now, gone) == []
 
 
 @pytest.mark.parametrize(
