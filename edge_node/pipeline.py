@@ -41,28 +41,19 @@ class Step:
 
 
 STEPS = (
-    Step(
-        "receive", Role.DICOM, "instance", "association", StudyState.RECEIVING,
-        "cannot be de-identified: sealed quarantine, Success; cannot be kept: a named failure status", ("settle",),
-    ),
-    Step(
-        "settle", Role.COMPUTE, "study", StudyState.RECEIVING, StudyState.SETTLED, "asked again", ("triage", "pixels"),
-    ),
-    Step(
-        "pixels", Role.COMPUTE, "study", StudyState.SETTLED, StudyState.SETTLED,
-        "the object stays withheld, with the reason", ("forward",),
-    ),
-    Step(
-        "triage", Role.COMPUTE, "study", StudyState.SETTLED, StudyState.TRIAGED,
-        "reading order untouched; skipped with the reason", ("worklist", "forward"),
-    ),
-    Step(
-        "worklist", Role.DICOM, "delivery", StudyState.TRIAGED, StudyState.DELIVERED, "retry, then a human", ("purge",),
-    ),
-    Step(
-        "forward", Role.FORWARD, "delivery", StudyState.TRIAGED, StudyState.DELIVERED,
-        "retry, resumable, for days", ("purge",),
-    ),
+    Step("receive", Role.DICOM, "instance", "association", StudyState.RECEIVING,
+         "cannot be de-identified: sealed quarantine, Success; cannot be kept: a named failure status", ("settle",)),
+    Step("settle", Role.COMPUTE, "study", StudyState.RECEIVING, StudyState.SETTLED, "asked again",
+         ("order", "triage", "pixels")),
+    Step("order", Role.DICOM, "study", StudyState.SETTLED, StudyState.SETTLED, "what the images say of it counts"),
+    Step("pixels", Role.COMPUTE, "study", StudyState.SETTLED, StudyState.SETTLED,
+         "the object stays withheld, with the reason", ("forward",)),
+    Step("triage", Role.COMPUTE, "study", StudyState.SETTLED, StudyState.TRIAGED,
+         "reading order untouched; skipped with the reason", ("worklist", "forward")),
+    Step("worklist", Role.DICOM, "delivery", StudyState.TRIAGED, StudyState.DELIVERED, "retry, then a human",
+         ("purge",)),
+    Step("forward", Role.FORWARD, "delivery", StudyState.TRIAGED, StudyState.DELIVERED,
+         "retry, resumable, for days", ("purge",)),
     Step("purge", Role.COMPUTE, "study", StudyState.DELIVERED, StudyState.CLOSED, "never before delivery"),
 )  # fmt: skip
 BY_NAME = {step.name: step for step in STEPS}
@@ -98,7 +89,7 @@ Work = Callable[[Task], Done]
 
 
 def settled(connection: Connection, study_key: str, revision: int, urgency: int) -> None:
-    """Follow-up of `settle`, in its transaction: older revisions' work is void, triage and pixels are due."""
+    """Follow-up of `settle`, in its transaction: older revisions' work is void, order, triage and pixels are due."""
     supersede(connection, study_key, revision)
     for step in BY_NAME["settle"].then:
         enqueue(connection, study_key, revision, step, urgency=urgency)
@@ -110,6 +101,8 @@ def follow_up(connection: Connection, done: Task, targets: Targets, urgency: int
     if step.name == "worklist" and not unfinished(connection, *study, ("worklist",)):
         # Identity serves the write-back alone: its time runs from there, however long the trainer is away.
         enqueue(connection, *study, "purge", target="envelope", not_before=time.time() + targets.purge["envelope"])
+    if step.name == "order":
+        return  # nothing waits for it for long
     if step.name == "pixels":
         # The study's state is triage's to change; forwarding waits for both, nothing is delivered before both.
         if unfinished(connection, *study, ("triage",)) or not studies.is_current(connection, *study):

@@ -23,6 +23,7 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     """
     yield from _tls(config, environ)
     yield from _peers(config, environ)
+    yield from _order(config)
     yield from _stow(config, environ)
     yield from _settle(config)
     yield from _folders(config)
@@ -178,6 +179,12 @@ def _rules(config: Config) -> Iterator[Contradiction]:
 
 def _recipe_problem(path: Path | None) -> str:
     return "" if path is None or str(path) in SHIPPED_RECIPES else _file_problem(path)
+
+
+def _order(config: Config) -> Iterator[Contradiction]:
+    if config.order.peer and config.order.peer not in config.peers:
+        known = ", ".join(sorted(config.peers)) or "none"
+        yield Contradiction(("order.peer", "peers"), f"there is no [peers.{config.order.peer}] (peers: {known})")
 
 
 def _worklist(config: Config) -> Iterator[Contradiction]:

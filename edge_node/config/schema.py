@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, field_validator
 from edge_node.config.destinations import Fhir, Hl7, UpsRs, WebPeer
 from edge_node.config.lists import QualityAlerts, ReadingList, Routing
 from edge_node.config.models import Triage
+from edge_node.config.order import Order
 from edge_node.config.retrieval import Pull, PullWeb
 from edge_node.config.section import AeTitle, Networks, Port, Section
 from edge_node.config.write_back import Worklist
@@ -351,6 +352,7 @@ class Config(Section):
     fhir: Fhir = Fhir()
     ups_rs: UpsRs = UpsRs()
     reading_list: ReadingList = ReadingList()
+    order: Order = Order()
     quality_alerts: QualityAlerts = QualityAlerts()
     routing: Routing = Routing()
     pull: Pull = Pull()

@@ -9,6 +9,7 @@ from edge_node.deid import wire
 from edge_node.deid.charset import Charset
 from edge_node.deid.scene import CHARACTER_SET, charset_of
 from edge_node.deid.wire import Element, Node
+from edge_node.domain.order import priority_of
 from edge_node.domain.study import IdentityEnvelope
 
 # Patient, study and order: equal in all instances of a study. Body part, side and class hints come with them because
@@ -83,12 +84,7 @@ def _item(item: Node, charset: Charset, big: bool) -> dict[str, Any]:
 
 def order_priority(node: Node) -> str:
     """STAT, URGENT or ROUTINE by Requested Procedure Priority or Study Priority ID, here or in the request; else ""."""
-    found = {wire.ascii_text(place, tag).upper() for place in _requests(node) for tag in (0x00401003, 0x0032000C)}
-    if found & {"STAT", "ASAP"}:
-        return "STAT"
-    if found & {"URGENT", "HIGH", "MEDIUM", "MED"}:
-        return "URGENT"
-    return "ROUTINE" if found & {"ROUTINE", "LOW"} else ""
+    return priority_of(wire.ascii_text(place, tag) for place in _requests(node) for tag in (0x00401003, 0x0032000C))
 
 
 def _requests(node: Node) -> list[Node]:

@@ -16,11 +16,11 @@ from edge_node.pipeline import Done, Targets
 from edge_node.receive.settle import settlement
 from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import Node, spool_path
+from edge_node.service.reading import place
 from edge_node.service.unfailing import Otherwise, Unfailing, survivable
 from edge_node.store import audit, retention, studies, watch
 from edge_node.store.tasks import Task, unfinished
-from edge_node.worklist.modes import Modes
-from edge_node.worklist.priority import ORDER_MINUTES, decide
+from edge_node.worklist.priority import ORDER_MINUTES
 
 log = structlog.get_logger()
 
@@ -91,21 +91,11 @@ def unjudged(node: Node) -> Otherwise:
 
 
 def _placed(node: Node, task: Task, result: TriageResult) -> Done:
-    options = node.config.worklist
-    modes = Modes.of(options.mode, options.writer_modes, options.model_modes)
-    with node.database.read() as connection:
-        row = studies.get(connection, task.study_key)._mapping
-    # The virtual deadline counts from the first instance: a late one must not push the study back.
-    priority = decide(
-        arrival=float(row["first_received_at"]),
-        order=str(row["order_priority"]),
-        patient_class="",
-        finding=modes.permitted(result, reorders=True).top,
-    )
-
     def commit(connection: Connection) -> None:
         node.clean.put_finding(connection, task.study_key, task.revision, result)
         watch.observe(connection, task.study_key, result)
+        # Looked up here: what is known of the order may have changed while the study was judged.
+        priority = place(connection, node.config, task.study_key, result)
         studies.put_reading(connection, task.study_key, task.revision, priority)
 
     return Done(f"triage.{result.outcome.lower()}", _triage_detail(result), commit)

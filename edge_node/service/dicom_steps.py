@@ -39,6 +39,7 @@ from edge_node.worklist.writers import WRITERS
 EVIDENCE = "evidence"
 EVIDENCE_FIRST_S = 5.0  # so long the others wait for the report they refer to, as long as nothing went wrong with it
 LOOK_S = 0.05
+ORDER = "order"
 TAKEN = frozenset({str(UpsOutcome.BEING_READ), "late"})  # a worklist says that somebody has the study
 ORDER_ONLY = frozenset({"ups", "ups_rs"})  # these tell where a study stands in the list, not what was found
 
@@ -99,6 +100,7 @@ def worklist_work(node: Node, writer_name: str) -> pipeline.Work:
     def work(task: Task) -> Done:
         if writer is None:
             return Done(f"worklist.{mode}", {"writer": writer_name})
+        _after_order(node, task)
         if writer_name != EVIDENCE:
             _after_evidence(node, task)
         with node.database.read() as connection:
@@ -179,12 +181,21 @@ def _reference(key: bytes, study_uid: str, kind: str, uid: str) -> ReportReferen
     return ReportReference(CLASSES[kind], uid, series_uid(key, kind, study_uid))
 
 
+def _after_order(node: Node, task: Task) -> None:
+    """Give the order a moment to be known: a place told too low would have to be told again."""
+    _first_tried(node, task, ORDER, "", 1.0 + (node.config.order.wait_s if node.config.order.peer else 0.0))
+
+
 def _after_evidence(node: Node, task: Task) -> None:
     """Give the evidence a moment to be there before others refer to it; what has failed once is not waited for."""
-    until = time.monotonic() + EVIDENCE_FIRST_S
+    _first_tried(node, task, task.step, EVIDENCE, EVIDENCE_FIRST_S)
+
+
+def _first_tried(node: Node, task: Task, step: str, target: str, seconds: float) -> None:
+    until = time.monotonic() + seconds
     while time.monotonic() < until:
         with node.database.read() as connection:
-            if not waits_for_first_try(connection, task.study_key, task.revision, task.step, EVIDENCE):
+            if not waits_for_first_try(connection, task.study_key, task.revision, step, target):
                 return
         time.sleep(LOOK_S)
 

@@ -37,6 +37,7 @@ CONSENT_S = 30.0
 DRAIN_S = 20.0
 QUALITY = "quality"
 NEVER_S = 10 * 365 * 86400.0
+ORDER_MAX_AGE_S = 600.0
 PIXELS_MAX_AGE_S = 24 * 3600.0
 
 
@@ -187,7 +188,8 @@ def make_intake(config: Config) -> AcceptAll:
 
 def _write_back(config: Config) -> None:
     from edge_node.service.commitment_steps import commitment_work, commits
-    from edge_node.service.dicom_steps import worklist_work
+    from edge_node.service.dicom_steps import ORDER, worklist_work
+    from edge_node.service.order_steps import order_work
     from edge_node.service.quality_steps import alerts, quality_work
 
     harden()
@@ -198,6 +200,7 @@ def _write_back(config: Config) -> None:
     life.listen_to_signals()
     node.tasks.take_over()
     max_age = config.worklist.max_age_hours * 3600.0
+    life.thread(ORDER, bench(node, ORDER, order_work(node), max_age_s=ORDER_MAX_AGE_S).run)
     for name in config.worklist.writers:
         worker = bench(node, "worklist", worklist_work(node, name), max_age_s=max_age, target=name)
         life.thread(name, worker.run)

@@ -93,6 +93,12 @@ def _add_watch(connection: Connection) -> None:
         table.create(connection, checkfirst=True)
 
 
+def _add_patient_class(connection: Connection) -> None:
+    """Version 11: whether the patient came as an emergency, as far as order and images say."""
+    if "patient_class" not in {column["name"] for column in inspect(connection).get_columns("study")}:
+        connection.execute(text("ALTER TABLE study ADD COLUMN patient_class VARCHAR(1) NOT NULL DEFAULT ''"))
+
+
 # One entry per schema version, in order; an entry is never edited once released.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _create_first_schema,
@@ -105,6 +111,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_proof,
     _add_own_list,
     _add_watch,
+    _add_patient_class,
 )
 
 

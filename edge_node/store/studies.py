@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from edge_node.domain.announcement import NOTHING_ANNOUNCED, Announced
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import KeyImage, Mask, TriageResult, result_from_json, result_to_json
+from edge_node.domain.order import Order
 from edge_node.domain.study import CleanObject, CleanStudy, DeliveryState, KeyClass, StudyState
 from edge_node.domain.worklist import Priority
 from edge_node.store import announcements
@@ -260,6 +261,23 @@ class Vault:
                 hint="send the study again from the PACS, then edge-node study retry STUDY",
             )
         return own, instances
+
+
+def put_order(connection: Connection, study_key: str, known: Order) -> None:
+    """What became known of the order behind a study; it is only ever more urgent than what was known."""
+    row = get(connection, study_key)._mapping
+    both = Order(str(row["order_priority"]), str(row["patient_class"])).with_(known)
+    connection.execute(
+        update(study)
+        .where(study.c.study_key == study_key)
+        .values(order_priority=both.priority, patient_class=both.patient_class)
+    )
+
+
+def is_placed(connection: Connection, study_key: str, revision: int) -> bool:
+    """Whether this revision has its place in the reading order."""
+    row = connection.execute(select(reading.c.revision).where(reading.c.study_key == study_key)).one_or_none()
+    return row is not None and int(row.revision) >= revision
 
 
 def found_at(connection: Connection, study_key: str, revision: int) -> float:

@@ -56,6 +56,7 @@ study = Table(
     Column("delivered_at", Float),
     Column("closed_at", Float),
     Column("site_key_id", String(8), nullable=False, default="", server_default=""),  # which site key made its names
+    Column("patient_class", String(1), nullable=False, default="", server_default=""),  # E, I, O or not known
 )
 Index("study_by_state", study.c.state)
 

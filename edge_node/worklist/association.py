@@ -16,6 +16,7 @@ from pydicom.tag import Tag
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, _config, evt
 from pynetdicom.sop_class import (
+    ModalityWorklistInformationFind,
     StorageCommitmentPushModel,
     StorageCommitmentPushModelInstance,
     StudyRootQueryRetrieveInformationModelFind,
@@ -38,6 +39,7 @@ logging.getLogger("pynetdicom").propagate = False
 UPS_PUSH = str(UnifiedProcedureStepPush)
 UPS_PULL = str(UnifiedProcedureStepPull)
 COMMITMENT = str(StorageCommitmentPushModel)
+MODALITY_WORKLIST = str(ModalityWorklistInformationFind)
 STUDY_FIND = str(StudyRootQueryRetrieveInformationModelFind)
 REQUEST_COMMITMENT = 1  # Action Type ID, PS3.4 J.3.2.1
 REQUEST_CANCEL = 2  # Action Type ID, PS3.4 Table CC.2.2-1
@@ -105,13 +107,13 @@ class Line:
         )
         return storage_status(_code(answer and answer[0]))
 
-    def find(self, query: Dataset) -> tuple[Status, list[Dataset]]:
-        """C-FIND in the Study Root model (PS3.4 C.4.1): how it ended, and the matches."""
-        if not self.takes(STUDY_FIND):
+    def find(self, query: Dataset, model: str = STUDY_FIND) -> tuple[Status, list[Dataset]]:
+        """C-FIND in the Study Root model (PS3.4 C.4.1) or of a modality worklist (K.4.1): how it ended, the matches."""
+        if not self.takes(model):
             return NO_CONTEXT, []
 
         def ask(line: Any) -> list[tuple[Any, Any]]:
-            return list(line.send_c_find(query, STUDY_FIND))
+            return list(line.send_c_find(query, model))
 
         answers = self._send(ask, "a query") or []
         found = [match for status, match in answers if _code(status) in _PENDING and match is not None]

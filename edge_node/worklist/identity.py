@@ -177,6 +177,17 @@ class WriteBackIdentity:
                     setattr(item, keyword, None)
         return item
 
+    @property
+    def order(self) -> Dataset:
+        """What the images say of the order: the attributes of their request, and for what it lacks their own."""
+        stated = Dataset()
+        with as_received():
+            for source in (self._study, *(self._study.get("RequestAttributesSequence") or [])):
+                for keyword in ("RequestedProcedurePriority", "RequestingService", "CurrentPatientLocation"):
+                    if source.get(keyword):
+                        _copy(source, stated, keyword)
+        return stated
+
     def text(self, keyword: str) -> str:
         """A text attribute of the study as received, "" if it had none."""
         return str(self._study.get(keyword) or "")

@@ -234,7 +234,7 @@ def test_outcome_audit_and_next_work_commit_together_or_not_at_all(settled_study
     with store.database.read() as connection:
         steps = connection.execute(select(task.c.step)).scalars().all()
         actions = connection.execute(select(audit.c.action)).scalars().all()
-    assert sorted(steps) == ["pixels", "triage"]
+    assert sorted(steps) == ["order", "pixels", "triage"]
     assert "triage.done" not in actions
     assert state_of(store) == StudyState.SETTLED
 
