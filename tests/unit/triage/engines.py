@@ -85,7 +85,7 @@ class SlowToStart(Engine):
     def __init__(self, folder: Path, device: Device) -> None:
         self.mark, self.proven = folder.parent / "crashed-once", False
         if self.mark.exists():
-            time.sleep(3)
+            time.sleep(5)
         super().__init__(load_card(folder), device, Runtime())
         self.proven = True
 
