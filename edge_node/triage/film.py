@@ -33,6 +33,7 @@ FILMS: Final = frozenset(
     }
 )
 MIN_SIDE: Final = 256  # pixels: below, what a model looks for cannot be seen
+MOST_PIXELS: Final = 64 << 20
 MIN_STEPS: Final = 32  # grey values between the darkest and the brightest percent
 DETAIL_GAIN: Final = 4.0
 MIN_CONTRAST: Final = 0.08  # between lungs and mediastinum
@@ -144,6 +145,8 @@ def made_of(header: FilmHeader, spec: FilmTable) -> Film:
             "film.too-small",
             f"a film of {header.plane.rows} x {header.plane.columns} pixels, at least {MIN_SIDE} each way are needed",
         )
+    if header.plane.rows * header.plane.columns > MOST_PIXELS:
+        raise CannotJudge("film.too-large", "the film is larger than the node judges")
     try:
         stored = Frames(dcmread(BytesIO(header.item.read()))).stored(1)
     except Quarantine as error:
@@ -153,11 +156,13 @@ def made_of(header: FilmHeader, spec: FilmTable) -> Film:
     if stored.shape != header.plane.stored(np.empty((header.plane.rows, header.plane.columns), np.bool_)).shape:
         raise CannotJudge("decode.undecodable", "the film is not of the size that its header says")
     values = header.plane.canonical(stored).astype(np.float32)
-    return fitted(header, -values if header.inverted else values, spec)
+    if header.inverted:
+        np.negative(values, out=values)
+    return fitted(header, values, spec)
 
 
 def fitted(header: FilmHeader, values: Floats, spec: FilmTable) -> Film:
-    """As `made_of`, of canonical pixels (rows, columns) in which dense is bright."""
+    """As `made_of`, of canonical pixels (rows, columns) in which dense is bright; they become those of the film."""
     exposed = _exposed(values)
     low, high = (float(v) for v in np.percentile(exposed, (100 * spec.low, 100 * spec.high)))
     if len(np.unique(exposed[(exposed >= low) & (exposed <= high)])) < MIN_STEPS:
@@ -165,7 +170,11 @@ def fitted(header: FilmHeader, values: Floats, spec: FilmTable) -> Film:
     cut = max(float((exposed <= exposed.min()).mean()), float((exposed >= exposed.max()).mean()))
     if cut > MOST_CUT:
         raise CannotJudge("film.clipped", f"{cut:.0%} of the film is at the end of the scale")
-    image = np.clip((values - np.float32(low)) / np.float32(high - low), 0, 1)
+    # In place: a film of 20 million pixels must not lie in memory four times.
+    image = values
+    image -= np.float32(low)
+    image /= np.float32(high - low)
+    np.clip(image, 0, 1, out=image)
     rows, columns = image.shape
     side = float(max(rows, columns))
     start = ((rows - side) / 2, (columns - side) / 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from edge_node.triage.model import LoadedModel, ModelFault
 from edge_node.triage.places import Grid
 from edge_node.triage.prepare import CannotJudge, Floats, SliceGeometry, Stack
 from edge_node.triage.rule import Rule
+from edge_node.triage.runner import OutOfTime
 from edge_node.triage.seen import Facts, seen_of_film
 from edge_node.triage.select import WORDS, Series
 from edge_node.triage.series_volume import SeriesVolume
@@ -35,15 +37,12 @@ class FilmAnswer:
     cells: Floats
     grid: Grid
     seen: Facts
+    volume: SeriesVolume  # the film as a slice that has no place
 
     @property
     def series(self) -> Series:
         """Where the film lies."""
         return Series(self.film.header.item.series_uid, (), {}, {})
-
-    def volume(self) -> SeriesVolume:
-        """The film as a volume of one slice that has no place."""
-        return as_volume(self.film)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,7 +58,7 @@ class Looked:
 def look(model: LoadedModel, films: Sequence[FilmHeader], deadline: float, urgency: float) -> Looked | None:
     """Show every film that fits the model's rule to it; None when there is none.
 
-    Raises as `LoadedModel.run`, except for `CannotJudge`, which concerns one film only.
+    Raises `OutOfTime` and as `LoadedModel.run`, except for `CannotJudge`, which concerns one film only.
     """
     told = [one for one in films if model.rule.matches(_asked(one, films))]
     fitting = [one for one in told if not one.unfit]
@@ -71,6 +70,8 @@ def look(model: LoadedModel, films: Sequence[FilmHeader], deadline: float, urgen
     best: dict[str, FilmAnswer] = {}
     refusals: list[tuple[FilmHeader, CannotJudge]] = []
     for header in fitting:
+        if time.monotonic() > deadline:
+            raise OutOfTime
         try:
             answers = _answers(model, header, deadline, urgency)
         except ModelFault as error:
@@ -104,7 +105,7 @@ def _answers(model: LoadedModel, header: FilmHeader, deadline: float, urgency: f
     assert table.film is not None
     film = made_of(header, table.film)
     outputs = model.run({table.name: film.tensor[None]}, deadline, urgency)
-    seen = seen_of_film(header.item.read, film.image)
+    seen, volume = seen_of_film(header.item.read, film.image), as_volume(film)
     found = []
     for finding in model.card.file.findings:
         logits = outputs[finding.output].astype(np.float32)[0, 0]
@@ -116,7 +117,7 @@ def _answers(model: LoadedModel, header: FilmHeader, deadline: float, urgency: f
         # The box is round the strongest place; a film may show several, and all of them are tinted.
         seen_at = inside & ((logits > 0) | hot)
         cells = np.where(seen_at, 1 / (1 + np.exp(-np.clip(logits, -30, 30))), 0).astype(np.float32)
-        found.append(FilmAnswer(finding, film, p, hot, cells, film.grid(len(logits)), seen))
+        found.append(FilmAnswer(finding, film, p, hot, cells, film.grid(len(logits)), seen, volume))
     return found
 
 

@@ -275,7 +275,7 @@ def _judge_films(model: LoadedModel, work: _Work) -> list[tuple[Finding, KeyImag
     for one in looked.answers:
         flagged = one.probability >= model.card.point(model.variant, one.finding).threshold
         said = _Told(model, one.finding, one.probability, flagged, 0, one.hot, one.cells, one.grid)
-        finding, image = _told(said, one.series, one.volume(), quality, started)
+        finding, image = _told(said, one.series, one.volume, quality, started)
         judged.append((replace(finding, seen=one.seen), image))
     return judged
 

@@ -84,6 +84,10 @@ def small(ds):
     ds.PixelData, ds.Rows, ds.Columns = np.ascontiguousarray(cut).tobytes(), *cut.shape
 
 
+def vast(ds):
+    ds.Rows = ds.Columns = 20_000
+
+
 def flat(ds):
     ds.PixelData = np.full((ds.Rows, ds.Columns), 700, "<u2").tobytes()
 
@@ -108,6 +112,7 @@ def cut_off(ds):
     ("spoil", "reason"),
     [
         (small, "film.too-small"),
+        (vast, "film.too-large"),
         (flat, "film.blank"),
         (burnt, "film.clipped"),
         (a_limb, "film.not-a-chest"),

@@ -147,6 +147,12 @@ def test_a_ct_study_is_nothing_to_a_model_of_films(triage):
     assert triage.judge(clean_study(slices)).outcome is TriageOutcome.NOT_APPLICABLE
 
 
+def test_films_that_take_too_long_are_skipped(triage):
+    late = Triage(triage.models, time_limit_s=0).judge(clean_study([film()]))
+    assert late.outcome is TriageOutcome.SKIPPED
+    assert late.reason.startswith("triage.time-limit")
+
+
 def test_the_watch_gets_facts_of_the_film(triage):
     seen = dict(triage.judge(clean_study([film()])).findings[0].seen)
     assert set(seen) == {"scanner", "protocol", "film middle", "film spread", "film noise"}
