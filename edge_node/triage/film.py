@@ -211,8 +211,8 @@ def _exposed(values: Floats) -> Floats:
 
 
 def check_chest(film: Film) -> None:
-    """Two darker fields beside a brighter middle, or it is no frontal view of a chest. Raises `CannotJudge`
-    ``film.not-a-chest``."""
+    """Two darker fields beside a brighter middle, or it is no frontal view of a chest; the belly below where the header
+    does not tell. Raises `CannotJudge` ``film.not-a-chest``, ``film.upside-down``."""
     rows = film.image.shape[0]
     part = film.image[int(0.2 * rows) : int(0.6 * rows)]
     across = np.array([float(np.median(band)) for band in np.array_split(part, 24, axis=1)])
@@ -220,3 +220,13 @@ def check_chest(film: Film) -> None:
     left, right = float(across[3:10].min()), float(across[14:21].min())
     if middle - max(left, right) < MIN_CONTRAST:
         raise CannotJudge("film.not-a-chest", "there are no two lungs beside a mediastinum")
+    if film.header.letters[0] == " " and not _upright(film.image):
+        raise CannotJudge("film.upside-down", "the film stands on its head, and its header does not say how it lies")
+
+
+def _upright(image: Floats) -> bool:
+    """What lies below the lungs is denser than what lies above, beside the spine."""
+    rows, columns = image.shape
+    beside = np.r_[int(0.1 * columns) : int(0.38 * columns), int(0.62 * columns) : int(0.9 * columns)]
+    above, below = (np.median(image[int(a * rows) : int(b * rows)][:, beside]) for a, b in ((0.05, 0.25), (0.75, 0.95)))
+    return bool(below > above)

@@ -54,6 +54,16 @@ def test_places_lead_back_to_the_stored_pixels():
         assert np.array_equal(plane.canonical(stored), phantom(3, None).film)
 
 
+def test_a_film_on_its_head_is_refused_only_where_the_header_does_not_say_so():
+    ds = turned(film(), 2)
+    del ds.PatientOrientation
+    with pytest.raises(CannotJudge, match=r"film\.upside-down"):
+        made(ds)
+    upright = film()
+    del upright.PatientOrientation
+    assert np.array_equal(made(upright).tensor, made(film()).tensor)
+
+
 def test_bits_and_exposure_do_not_matter():
     ds = film()
     ds.PixelData = (pixels(ds) * 7 + 900).astype("<u2").tobytes()
