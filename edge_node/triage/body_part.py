@@ -52,7 +52,7 @@ class Shown:
 def suggested(
     models: Sequence[LoadedModel], shown: Shown, on_fault: Callable[[LoadedModel], None] | None, *, raises: bool
 ) -> tuple[tuple[Suggestion, ...], list[str]]:
-    """What all recognisers suggest, and which of them are silent, each with the reason: that is never a missing finding.
+    """What all recognisers suggest, and which of them are silent and why: that is never a missing finding.
 
     Raises `Stop` of a device that is gone, if `raises`: then nothing urgent would be lost.
     """

@@ -9,6 +9,7 @@ import pytest
 from edge_node.demo.phantom import head_phantom
 from edge_node.demo.trunk import trunk_phantom
 from edge_node.domain.finding import TriageOutcome, Verdict, result_from_json, result_to_json
+from edge_node.domain.model import Stage
 from edge_node.triage import body_part
 from edge_node.triage.headers import read_headers
 from edge_node.triage.judge import Triage
@@ -162,3 +163,21 @@ def test_a_table_and_an_empty_image_do_not_move_the_body_out_of_sight(models):
     with_table = body_part.slice_tensor(hu, 3, 3, spec)
     rows = [np.flatnonzero(one[1].sum(1) > 5)[0] for one in (centred, with_table)]
     assert abs(rows[0] - rows[1]) <= 2
+
+
+def test_whatever_fails_in_a_recogniser_takes_no_finding_away(models, head, monkeypatch):
+    def fails(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(body_part, "suggestions", fails)
+    result = Triage(models, time_limit_s=60).judge(clean_study(told(head, "HEAD")))
+    assert result.outcome is TriageOutcome.FINDING
+    assert [one for one in result.unavailable if one.endswith("internal.RuntimeError")]
+
+
+def test_a_recogniser_that_speaks_does_not_put_the_others_on_trial(models, head):
+    live = in_stage(models[1], Stage.LIVE)
+    shadow = in_stage(models[0], Stage.SHADOW)
+    result = Triage([shadow, live], time_limit_s=60).judge(clean_study(told(head, "HEAD")))
+    assert result.findings[0].verdict is Verdict.NOT_FLAGGED
+    assert result.suggestions[0].model.stage == Stage.LIVE

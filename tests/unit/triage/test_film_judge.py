@@ -148,7 +148,7 @@ def test_a_ct_study_is_nothing_to_a_model_of_films(triage):
 
 
 def test_films_that_take_too_long_are_skipped(triage):
-    late = Triage(triage.models, time_limit_s=0).judge(clean_study([film()]))
+    late = Triage(triage.models, time_limit_s=0.001).judge(clean_study([film()]))
     assert late.outcome is TriageOutcome.SKIPPED
     assert late.reason.startswith("triage.time-limit")
 
