@@ -112,7 +112,12 @@ def show(ctx: typer.Context, name: Name, version: Version = "", json: Json = Fal
                 *(("limit", limit) for limit in file.limits),
                 ("regulatory", file.regulatory),
                 ("licence", file.licence),
-                *(("finding", f"{f.short}: {f.code.meaning}, ACR category {f.category}") for f in file.findings),
+                *(
+                    ("finding", f"{f.short}: {f.code.meaning}, ACR category {f.category}")
+                    if f.category
+                    else ("suggests", f"{f.short}: {f.code.meaning}, never a finding")
+                    for f in file.findings
+                ),
                 ("selection", " ".join(file.selection.rule.split())),
                 *(("threshold", f"{short} {value:g} ({variant})") for variant, short, value in points),
                 ("trained on", file.training["data"]),

@@ -40,6 +40,13 @@ def verdict_of(row: dict[str, Any]) -> Text:
     return Text(f"{words} {best['probability']:.2f}", "bold red" if best["verdict"] == "FLAGGED" else "")
 
 
+def suggested(one: dict[str, Any]) -> str:
+    """What a recogniser of body parts suggests, beside what the header says."""
+    header = one["said"] or "none"
+    model = f"{one['model']['name']} {one['model']['version']}, {one['model']['stage']}"
+    return f"header {header}, pixels suggest {one['value']} {one['probability']:.2f} ({model})"
+
+
 @app.command("list")
 def list_studies(
     ctx: typer.Context,
@@ -90,6 +97,8 @@ def show(ctx: typer.Context, study: str, json: Json = False) -> None:
             text = ", ".join(f"{name} {count}" for name, count in value.items()) if isinstance(value, dict) else value
             print_data(f"{key:18}{clock(value) if key.endswith('_at') else text}")
         print_data("triage            " + verdict_of(detail).plain)
+        for one in (detail["result"] or {}).get("suggestions", ()):
+            print_data("body part         " + suggested(one))
         table(
             ("step", "target", "rev", "state", "tries", "outcome"),
             [(w["step"], w["target"], w["revision"], w["state"], w["attempts"], w["code"]) for w in detail["work"]],

@@ -21,8 +21,14 @@ def head_ct(seed: int, kind: str | None, *, slices: int, rows: int, tilt_degrees
     that the slice normal is no longer the direction of the table.
     """
     phantom = head_phantom(seed, kind=kind, slices=slices, rows=rows)
+    return head_objects(phantom, seed, tilt_degrees=tilt_degrees)
+
+
+def head_objects(phantom: HeadPhantom, seed: int, *, tilt_degrees: float = 0.0) -> list[Dataset]:
+    """As `head_ct`, of a phantom that is there already; `seed` makes the UIDs."""
     volume = _tilted(phantom, tilt_degrees) if tilt_degrees else phantom.volume
     dz, dy, dx = phantom.spacing
+    (slices, rows, _), kind = volume.shape, phantom.truth
     angle = math.radians(tilt_degrees)
     half_y, half_x = dy * (rows - 1) / 2, dx * (rows - 1) / 2
     study, series, frame = (
@@ -37,6 +43,7 @@ def head_ct(seed: int, kind: str | None, *, slices: int, rows: int, tilt_degrees
         uid = generate_uid(entropy_srcs=[str(seed), str(kind), "image", str(index)])
         ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID = uid
         ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study, series, frame
+        ds.Modality = "CT"
         ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         ds.Manufacturer, ds.ManufacturerModelName, ds.DeviceSerialNumber = "Toy Scanners", "Phantom One", "0001"
         ds.SoftwareVersions, ds.ProtocolName = "1.0", "HEAD ROUTINE"

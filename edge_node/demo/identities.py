@@ -85,6 +85,7 @@ _PEOPLE: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("Invención-Ñandú^Begoña", ("ISO_IR 192",), "F"),
     ("Pretend^Beatrix", (), "F"),
     ("Makebelieve^Ulysses", (), "M"),
+    ("Breathless-Specimen^Ottoline", (), "F"),
 )
 _HOSPITALS = ("St Elsewhere Demo Hospital", "Toyville General (Demo)", "Castle-in-the-Air Clinic (Demo)")
 _DOCTORS = ("Fabricatus^Odalys", "Nonesuchova^Peregrine", "Madeupsky^Theodora", "Notrealska^Ignatia")

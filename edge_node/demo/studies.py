@@ -1,4 +1,4 @@
-"""The demo's patients' studies: synthetic head CTs with known truth, real objects of other kinds, one broken object.
+"""The demo's patients' studies: synthetic head CTs and a chest film with known truth, real objects, one broken one.
 
 The real objects come out of the pydicom package itself, so nothing is downloaded; they get fictional identities.
 """
@@ -17,6 +17,7 @@ import pydicom
 from pydicom import Dataset, dcmread
 from pydicom.uid import JPEG2000Lossless, RLELossless, generate_uid
 
+from edge_node.demo.chestfilm import chest_film
 from edge_node.demo.headct import head_ct
 from edge_node.demo.identities import Identity, identity
 
@@ -97,13 +98,15 @@ _PLANS: Final = (
     _Plan("head-ct", "CT head after accident", "CT", "CT_ROOM1", "URGENT", "epidural"),
     _Plan("mr", "MR brain", "MR", "MR_ROOM1", note="real object", sources=("MR_small.dcm",)),
     _Plan("head-ct", "CT head, vomiting", "CT", "CT_ROOM2", truth="intraventricular"),
+    _Plan("chest-film", "Chest PA, sudden dyspnoea", "CR", "CR_ROOM1", truth="pneumothorax", note="MONOCHROME1"),
 )
 
 
 def make_studies(out: Path, seed: int, *, slices: int = 24, rows: int = 256) -> list[DemoStudy]:
     """Write the demo's studies below `out`, one folder each, and say what they are, in arrival order.
 
-    The same `seed` gives the same patients, UIDs and pixels. `slices` and `rows` are those of the head CTs.
+    The same `seed` gives the same patients, UIDs and pixels. `slices` and `rows` are those of the head CTs; a film has
+    three times the rows.
     """
 
     def make(number: int) -> DemoStudy:
@@ -121,6 +124,8 @@ def _make(folder: Path, seed: int, number: int, slices: int, rows: int) -> DemoS
         for ds in objects:
             ds.decode()  # texts are in the file's character set, soon no longer named
         _renew_uids(objects, seed, number)
+    elif plan.kind == "chest-film":
+        objects = [chest_film(seed * 1000 + number, plan.truth, rows=3 * rows, inverted=True)]
     else:
         kind = plan.truth if plan.kind == "head-ct" else None
         count = 3 if plan.kind == "malformed" else slices
@@ -141,7 +146,7 @@ def _make(folder: Path, seed: int, number: int, slices: int, rows: int) -> DemoS
         files[0].write_bytes(raw[: len(raw) * 6 // 10 // 2 * 2])
     if plan.shuffled:
         files = [files[i] for i in np.random.default_rng([seed, number]).permutation(len(files))]
-    expected = {"head-ct": "triage", "malformed": "quarantine"}.get(plan.kind, "not-applicable")
+    expected = {"head-ct": "triage", "chest-film": "triage", "malformed": "quarantine"}.get(plan.kind, "not-applicable")
     return DemoStudy(
         arrival=number + 1,
         kind=plan.kind,

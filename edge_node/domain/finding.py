@@ -107,6 +107,24 @@ class KeyImage:
 
 
 @dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What a series seems to show, for people and for selection. It is never written into an object of the study.
+
+    `kind` is body-part; `value` is what a header would say (HEAD), OTHER none of what the model knows; `probability` in
+    0..1; `said` is what the header says itself, "" when it says nothing.
+    """
+
+    kind: str
+    value: str
+    code: Code
+    probability: float
+    series_uid: str
+    said: str
+    model: ModelIdentity
+    provider: str
+
+
+@dataclass(frozen=True, slots=True)
 class TriageResult:
     """The answer of the triage step for one study revision."""
 
@@ -116,6 +134,7 @@ class TriageResult:
     key_image: KeyImage | None = None
     unavailable: tuple[str, ...] = ()  # models that should have judged and could not: name, version, reason
     inputs: tuple[InputQuality, ...] = ()  # input quality of the series that were looked at
+    suggestions: tuple[Suggestion, ...] = ()  # no finding: nothing is told to the hospital because of one
 
     @property
     def top(self) -> Finding | None:
@@ -136,6 +155,7 @@ def result_to_json(result: TriageResult) -> str:
         "findings": [asdict(f) for f in result.findings],
         "unavailable": list(result.unavailable),
         "inputs": [asdict(one) for one in result.inputs],
+        "suggestions": [asdict(one) for one in result.suggestions],
     }
     return json.dumps(plain, sort_keys=True)
 
@@ -159,4 +179,9 @@ def result_from_json(text: str, key_image: KeyImage | None = None) -> TriageResu
     )
     unavailable = tuple(plain.get("unavailable", ()))
     inputs = tuple(quality_from_plain(one) for one in plain.get("inputs", ()))
-    return TriageResult(TriageOutcome(plain["outcome"]), plain["reason"], findings, key_image, unavailable, inputs)
+    suggestions = tuple(
+        Suggestion(**one | {"code": Code(**one["code"]), "model": ModelIdentity(**one["model"])})
+        for one in plain.get("suggestions", ())
+    )
+    outcome = TriageOutcome(plain["outcome"])
+    return TriageResult(outcome, plain["reason"], findings, key_image, unavailable, inputs, suggestions)

@@ -122,6 +122,17 @@ def _triage_detail(result: TriageResult) -> dict[str, object]:
             for f in result.findings
         ],
         "unavailable": list(result.unavailable),
+        "suggestions": [
+            {
+                "model": f"{s.model.name} {s.model.version}",
+                "stage": s.model.stage,
+                "kind": s.kind,
+                "value": s.value,
+                "header": s.said,
+                "probability": round(s.probability, 6),
+            }
+            for s in result.suggestions
+        ],
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import structlog
@@ -22,6 +23,7 @@ log = structlog.get_logger()
 
 # What the site has to settle, not the package: it waits, with the reason, instead of going into quarantine.
 _SITE = ("triage.model-unsigned", "triage.model-signature")
+LOADED_AT_ONCE = 4
 _ROLE = ("triage.no-gpu", "triage.onnxruntime-owner")
 
 
@@ -76,19 +78,18 @@ class ModelsInForce:
             wanted = [one for one in self._models.all() if one.stage in (*RUNNING, Stage.QUARANTINED)]
             loaded: dict[str, LoadedModel] = {}
             absent: list[str] = []
-            for one in wanted:
-                if one.stage == Stage.QUARANTINED:
+            # Each worker takes seconds to start and to be proven, most of them in a process of its own.
+            with ThreadPoolExecutor(LOADED_AT_ONCE, "models") as pool:
+                made = list(pool.map(self._attempt, wanted))
+            for one, model in zip(wanted, made, strict=True):
+                if isinstance(model, LoadedModel):
+                    loaded[one.package] = model
+                elif model is None:
                     absent.append(f"{one.name} {one.version}: {one.code}: {one.message}")
-                    continue
-                try:
-                    loaded[one.package] = self._load(one)
-                except Stop as error:
-                    if error.code in _ROLE:
-                        raise
-                    log.error("model.refused", model=one.name, code=error.code, message=error.message)  # noqa: TRY400
-                    absent.append(f"{one.name} {one.version}: {error.code}: {error.message}")
-                    if error.code not in _SITE:
-                        self._models.quarantine(one.package, error.code, error.message)
+                else:
+                    absent.append(f"{one.name} {one.version}: {model.code}: {model.message}")
+                    if model.code not in _SITE:
+                        self._models.quarantine(one.package, model.code, model.message)
             with self._lock:
                 kept = {id(model.process) for model in loaded.values()}
                 self._old += [model for model in self._loaded.values() if id(model.process) not in kept]
@@ -107,6 +108,18 @@ class ModelsInForce:
             self._old += self._loaded.values()
             self._loaded = {}
         self._close_unused(force=True)
+
+    def _attempt(self, one: Registered) -> LoadedModel | Stop | None:
+        """A model that runs, why it must not, or None for one in quarantine. Raises `Stop` that stops the role."""
+        if one.stage == Stage.QUARANTINED:
+            return None
+        try:
+            return self._load(one)
+        except Stop as error:
+            if error.code in _ROLE:
+                raise
+            log.error("model.refused", model=one.name, code=error.code, message=error.message)  # noqa: TRY400
+            return error
 
     def _load(self, one: Registered) -> LoadedModel:
         running = self._loaded.get(one.package)

@@ -104,6 +104,12 @@ def validate(
 
     studies, remarks = known_studies(folder, truth)
     card = card_of(config, one)
+    if card.file.says != "findings":
+        raise Quarantine(
+            "validation.finding",
+            f"{one.name} says body parts: there is no finding of it to validate",
+            hint="its suggestions stand in edge-node study show STUDY",
+        )
     word = _finding(card.file.findings, finding)
     with _running(config, one, variant) as model:
         if against == model.variant:

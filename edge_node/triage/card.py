@@ -56,7 +56,7 @@ class Card:
 
     @property
     def slabs_input(self) -> InputTable:
-        """The first input that is made of slabs or patches."""
+        """The first input that is made of pixels."""
         return next(one for one in self.file.inputs if one.attributes is None)
 
     @property
@@ -81,13 +81,22 @@ class Card:
 
     def runnable(self) -> str:
         """Why this node cannot run what the card says, "" if it can."""
-        made = [("slabs" if i.slabs else "patches" if i.patches else "attributes") for i in self.file.inputs]
+        made = [one.kind for one in self.file.inputs]
         kinds = {self.output(one.output).kind for one in self.file.findings}
         if len(made) != 1 or made[0] == "attributes":
-            return f"inputs of {' and '.join(made)}: this node runs models with one input, slabs or patches"
+            return (
+                f"inputs of {' and '.join(made)}: this node runs models with one input, slabs, patches, film or slices"
+            )
         if made[0] == "slabs" and len(self.file.findings) > 1:
             return "several findings of one logit-map: this node runs slabs with one finding"
-        runs = {"slabs": {"logit-map"}, "patches": {"class-volume"}}[made[0]]
+        if (made[0] == "slices") != (self.file.says == "body-part"):
+            return f"{self.file.says} of {made[0]}: this node runs slices for body parts, and for nothing else"
+        runs = {
+            "slabs": {"logit-map"},
+            "patches": {"class-volume"},
+            "film": {"logit-map"},
+            "slices": {"class-scores"},
+        }[made[0]]
         return (
             "" if kinds <= runs else f"outputs {', '.join(sorted(kinds - runs))} of {made[0]} are not run by this node"
         )
@@ -229,6 +238,9 @@ def _disagreements(card: CardFile) -> Iterator[tuple[Place, str]]:
     if len(set(shorts)) != len(shorts):
         yield ("findings",), "two findings have one short word"
     for number, finding in enumerate(card.findings):
+        if (not finding.category) != (card.says == "body-part"):
+            why = "a body part has no category" if finding.category else "a finding needs a category of 1 to 3"
+            yield ("findings", number, "category"), why
         out = outputs.get(finding.output)
         if out is None:
             yield ("findings", number, "output"), f"there is no output {finding.output}"
@@ -238,9 +250,11 @@ def _disagreements(card: CardFile) -> Iterator[tuple[Place, str]]:
             yield ("findings", number, "index"), f"the output {out.name} has {classes} classes"
     slabs = next((one.slabs for one in card.inputs if one.slabs), None)
     patches = next((one.patches for one in card.inputs if one.patches), None)
+    film = next((one.film for one in card.inputs if one.film), None)
+    wide = slabs.size if slabs else film.size if film else 0
     for number, out in enumerate(card.outputs):
-        if out.kind == "logit-map" and (slabs is None or slabs.size % int(out.shape[2])):
-            yield ("outputs", number, "shape"), "the size of the slabs must be a multiple of the cells"
+        if out.kind == "logit-map" and (not wide or wide % int(out.shape[2])):
+            yield ("outputs", number, "shape"), "the size of the slabs or the film must be a multiple of the cells"
         if out.kind == "class-volume" and (patches is None or tuple(out.shape[2:]) != patches.patch):
             yield ("outputs", number, "shape"), "a class-volume has the size of the patch"
         for other in filter(None, (out.scores, out.labels)):

@@ -5,7 +5,7 @@ The format says more than this node runs today: `Card.runnable` tells which card
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -19,6 +19,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Axis = Annotated[int, Field(ge=1, le=1 << 24)] | Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Triple = tuple[int, int, int]
 Word = Annotated[str, Field(min_length=1, max_length=16, pattern=r"^[A-Za-z0-9][A-Za-z0-9 _-]*$")]
+INPUT_KINDS: Final = ("slabs", "patches", "film", "slices", "attributes")
 Sentence = Annotated[str, Field(min_length=1, max_length=2000)]
 
 
@@ -35,11 +36,12 @@ class CodeTable(_Table):
 
 
 class FindingTable(_Table):
-    """One thing the model raises: code, short word, ACR actionable category, and the output and class that say it."""
+    """One thing the model raises: code, short word, ACR actionable category, and the output and class that say it. Of a
+    model that says body parts, `short` is the word of the header (HEAD)."""
 
     short: Word
     code: CodeTable
-    category: Annotated[int, Field(ge=1, le=3)]
+    category: Annotated[int, Field(ge=0, le=3)] = 0  # 0: none, a body part is no finding
     output: str
     index: Annotated[int, Field(ge=0)] = 0  # class of a class output, label of a box output
 
@@ -85,6 +87,28 @@ class SlabsTable(_Table):
     check: Literal["head", "none"] = "head"  # input quality control before the model
 
 
+class FilmTable(_Table):
+    """One radiograph, see `triage.film`: tensor (n, 1, size, size) in 0..1, dense bright; `low` and `high` are the
+    shares of grey values that become 0 and 1. With `detail` there are two channels: the second is what differs from the
+    mean of the square of so many pixels each way, four times as strong, 0.5 where nothing does."""
+
+    size: Annotated[int, Field(ge=64, le=1024)]
+    low: Annotated[float, Field(ge=0, le=0.2)] = 0.01
+    high: Annotated[float, Field(ge=0.8, le=1)] = 0.99
+    detail: Annotated[int, Field(ge=0, le=64)] = 0
+    check: Literal["chest", "none"] = "chest"  # input quality control before the model
+
+
+class SliceTable(_Table):
+    """A few axial CT slices, each for itself, see `triage.body_part`: tensor (n, channels, size, size) in 0..1, the
+    body in the middle; at most `most` slices, spread evenly."""
+
+    size: Annotated[int, Field(ge=16, le=512)]
+    pixel_mm: Annotated[float, Field(gt=0, le=20)]
+    most: Annotated[int, Field(ge=1, le=64)]
+    channels: Annotated[list[WindowTable], Field(min_length=1, max_length=16)]
+
+
 class PatchesTable(_Table):
     """A volume in patches: tensor (n, channels, z, y, x) in 0..1, resampled to `spacing_mm` (z, y, x), neighbours
     sharing `overlap` of their extent; where patches overlap their outputs are averaged, `gaussian` by distance."""
@@ -118,24 +142,35 @@ class AttributesTable(_Table):
 
 
 class InputTable(_Table):
-    """One input of the network, and from what it is made: exactly one of `slabs`, `patches`, `attributes`."""
+    """One input of the network, and from what it is made: exactly one of `slabs`, `patches`, `film`, `slices`,
+    `attributes`."""
 
     name: str
     dtype: Literal["float32", "float16", "uint8", "int64", "int32"] = "float32"
     shape: Annotated[list[Axis], Field(min_length=1, max_length=6)]
     slabs: SlabsTable | None = None
     patches: PatchesTable | None = None
+    film: FilmTable | None = None
+    slices: SliceTable | None = None
     attributes: AttributesTable | None = None
+
+    @property
+    def kind(self) -> str:
+        """The one of `INPUT_KINDS` that is given."""
+        return next(name for name in INPUT_KINDS if getattr(self, name) is not None)
 
     @model_validator(mode="after")
     def _one_kind(self) -> InputTable:
-        given = [made for made in (self.slabs, self.patches, self.attributes) if made is not None]
-        if len(given) != 1:
-            raise ValueError("needs exactly one of slabs, patches, attributes")
+        if sum(getattr(self, name) is not None for name in INPUT_KINDS) != 1:
+            raise ValueError(f"needs exactly one of {', '.join(INPUT_KINDS)}")
         if self.slabs is not None:
             wanted: tuple[int, ...] = (len(self.slabs.channels), self.slabs.size, self.slabs.size)
         elif self.patches is not None:
             wanted = (len(self.patches.channels), *self.patches.patch)
+        elif self.film is not None:
+            wanted = (2 if self.film.detail else 1, self.film.size, self.film.size)
+        elif self.slices is not None:
+            wanted = (len(self.slices.channels), self.slices.size, self.slices.size)
         else:
             wanted = (len(self.attributes.names) if self.attributes else 0,)
         if tuple(self.shape[1:]) != wanted or not isinstance(self.shape[0], str):
@@ -248,6 +283,7 @@ class CardFile(_Table):
     intended_use: Sentence
     limits: Annotated[list[str], Field(min_length=1)]
     regulatory: Sentence  # class and number under which it may be used, or that it must not be
+    says: Literal["findings", "body-part"] = "findings"  # body-part: suggestions, never a finding
     findings: Annotated[list[FindingTable], Field(min_length=1, max_length=64)]
     selection: SelectionTable
     inputs: Annotated[list[InputTable], Field(min_length=1, max_length=8)]

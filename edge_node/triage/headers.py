@@ -29,7 +29,7 @@ CT_IMAGES: Final = frozenset(
 MOST_FRAMES: Final = 100_000
 # Values 3 and up of ImageType and FrameType (PS3.3 C.8.2.1.1.1, C.8.16.1.1): no axial slices, whatever the geometry.
 _LOCALIZERS: Final = frozenset({"LOCALIZER", "SCOUT", "PROJECTION IMAGE", "TOPOGRAM", "SURVIEW"})
-_SCREENS: Final = frozenset({"SCREEN SAVE", "DOSE", "DOSE_INFO", "DOSE INFO", "PATIENT PROTOCOL"})
+SCREENS: Final = frozenset({"SCREEN SAVE", "DOSE", "DOSE_INFO", "DOSE INFO", "PATIENT PROTOCOL"})
 _REFORMATS: Final = frozenset(
     [
         "MPR",
@@ -57,6 +57,7 @@ _TEXTS: Final = (
     "ConvolutionKernel",
     "ContrastBolusAgent",
     "SOPClassUID",
+    "ViewPosition",
 )
 _NUMBERS: Final = ("SliceThickness", "Rows", "Columns")
 _TAGS: Final = [
@@ -144,7 +145,7 @@ def _header(item: CleanObject, ds: Dataset, frame: int, groups: Dataset, shared:
 
     kinds = tuple(str(v).strip().upper() for v in _many(of("CTImageFrameTypeSequence", "FrameType") or ()))
     kinds = kinds or tuple(str(v).strip().upper() for v in _many(ds.get("ImageType") or ()))
-    attributes = _attributes(ds, kinds)
+    attributes = attributes_of(ds, kinds)
     thickness = of("PixelMeasuresSequence", "SliceThickness")
     if thickness not in (None, ""):
         attributes["SliceThickness"] = (float(thickness),)
@@ -177,7 +178,8 @@ def _header(item: CleanObject, ds: Dataset, frame: int, groups: Dataset, shared:
     )
 
 
-def _attributes(ds: Dataset, kinds: tuple[str, ...]) -> dict[str, Values]:
+def attributes_of(ds: Dataset, kinds: tuple[str, ...]) -> dict[str, Values]:
+    """What a selection rule may ask of an object; `kinds` are the values of its ImageType."""
     attributes: dict[str, Values] = {}
     for name in _TEXTS:
         value = ds.get(name)
@@ -198,7 +200,7 @@ def _unfit(ds: Dataset, kinds: tuple[str, ...], *, lossy: bool) -> str:
     rest = frozenset(kinds[2:])
     if rest & _LOCALIZERS:
         return "select.localizer"
-    if rest & _SCREENS:
+    if rest & SCREENS:
         return "select.screen"
     if int(ds.get("SamplesPerPixel") or 1) != 1:
         return "select.colour"
@@ -244,6 +246,11 @@ def _rescale(slope: Any, intercept: Any, kind: Any) -> tuple[float, float] | Non
         return None
     a, b = float(slope), float(intercept)
     return (a, b) if math.isfinite(a) and math.isfinite(b) and 1e-4 <= abs(a) <= 1e4 else None
+
+
+def texts(value: Any) -> tuple[str, ...]:
+    """The values of a text attribute without spaces around them."""
+    return tuple(str(v).strip() for v in _many(value or ()))
 
 
 def _many(value: Any) -> list[Any]:

@@ -17,9 +17,11 @@ from edge_node.domain.finding import Finding, KeyImage, Mask, TriageOutcome, Tri
 from edge_node.domain.model import SPEAKING
 from edge_node.domain.quality import InputQuality, Score
 from edge_node.domain.study import CleanStudy
-from edge_node.triage import picture, score
+from edge_node.triage import body_part, picture, score
 from edge_node.triage.calibration import corrected
 from edge_node.triage.card_tables import FindingTable
+from edge_node.triage.film import FilmHeader, read_films
+from edge_node.triage.film_judge import look, unfit_films
 from edge_node.triage.header_quality import header_quality
 from edge_node.triage.headers import SliceHeader, read_headers
 from edge_node.triage.measures import head_scores, refuse, volume_scores
@@ -51,6 +53,7 @@ class _Work:
     notes: tuple[str, ...]
     deadline: float
     urgency: float
+    films: list[FilmHeader] = field(default_factory=list)
     inputs: dict[str, InputQuality] = field(default_factory=dict)
     trial: bool = False
 
@@ -100,20 +103,28 @@ class Triage:
         unavailable = list(self.absent)
         inputs = header_quality(study.objects)
         headers, unreadable = read_headers(study.objects)
-        if not headers:
+        films, unreadable_films = read_films(study.objects)
+        # Without a model for radiographs one more radiograph is nobody's subject, unless such a model is missing.
+        looks = bool(self.absent) or any(m.card.slabs_input.film for m in self.models)
+        if not headers and not (films and looks):
             seen = tuple(inputs.values())
-            if unreadable:
-                reason = "triage.unreadable: no CT image of the study can be parsed"
+            if unreadable or unreadable_films:
+                what = "CT image" if unreadable else "radiograph"
+                reason = f"triage.unreadable: no {what} of the study can be parsed"
                 return TriageResult(TriageOutcome.SKIPPED, reason, inputs=seen)
             reason = "triage.no-ct: no model is made for these objects"
             return TriageResult(TriageOutcome.NOT_APPLICABLE, reason, inputs=seen)
         notes = (f"select.unreadable: {unreadable} CT images cannot be parsed",) if unreadable else ()
-        work = _Work(headers, Volumes(self._workers), notes, deadline, urgency, inputs)
+        if unreadable_films:
+            notes = (*notes, f"select.unreadable: {unreadable_films} radiographs cannot be parsed")
+        work = _Work(headers, Volumes(self._workers), notes, deadline, urgency, films, inputs)
         findings: list[tuple[Finding, KeyImage | None]] = []
         late = 0.0
         failure: Exception | None = None
-        speaks = any(model.stage in SPEAKING for model in self.models)
+        speaks = any(m.stage in SPEAKING and m.card.file.says == "findings" for m in self.models)
         for model in self.models:
+            if model.card.file.says == "body-part":
+                continue
             if speaks and model.stage not in SPEAKING:
                 work.on_trial()
             if model.broken():
@@ -132,14 +143,20 @@ class Triage:
                     failure = error
             if model.broken() and self._on_fault is not None:
                 self._on_fault(model)
-        if failure is not None and not any(_urgent(finding) for finding, _ in findings):
+        urgent = any(_urgent(finding) for finding, _ in findings)
+        if failure is not None and not urgent:
             raise failure
+        work.on_trial()  # a suggestion keeps nobody waiting
+        shown = body_part.Shown(headers, work.volumes, work.deadline, urgency)
+        suggestions, silent = body_part.suggested(self.models, shown, self._on_fault, raises=not urgent)
         if findings:
+            findings = body_part.heeded(self.models, headers, findings, suggestions)
             result = TriageResult(
                 TriageOutcome.FINDING,
                 findings=tuple(f for f, _ in findings),
-                unavailable=tuple(unavailable),
+                unavailable=(*unavailable, *silent),
                 inputs=tuple(work.inputs.values()),
+                suggestions=suggestions,
             )
             pictures = {id(f): image for f, image in findings}
             return replace(result, key_image=pictures[id(result.top)])
@@ -155,10 +172,22 @@ class Triage:
             reason = "triage.no-series: no series fits the selection rule of a model"
             if unfit := unfit_words(headers, [model.rule for model in self.models]):
                 reason += f" ({unfit})"
-        return TriageResult(outcome, reason, unavailable=tuple(unavailable), inputs=tuple(work.inputs.values()))
+            if unfit := unfit_films(films, [model.rule for model in self.models]):
+                reason += f" ({unfit})"
+            if missing := body_part.missing(suggestions):
+                reason += f" ({missing})"
+        return TriageResult(
+            outcome,
+            reason,
+            unavailable=(*unavailable, *silent),
+            inputs=tuple(work.inputs.values()),
+            suggestions=suggestions,
+        )
 
     def _judge_with(self, model: LoadedModel, work: _Work) -> list[tuple[Finding, KeyImage | None]]:
         """The first series that can be judged, in order of preference; else why the preferred one cannot."""
+        if model.card.slabs_input.film is not None:
+            return _judge_films(model, work)
         refused: tuple[Finding, None] | None = None
         for series in candidates(work.headers, model.rule):
             started = time.monotonic()
@@ -168,7 +197,9 @@ class Triage:
             except CannotJudge as error:
                 if error.reason in _OTHER_BODY_PART and "BodyPartExamined" in series.attributes:
                     work.measured(series.uid, (measure("body-part", 1, model.card.file.quality.limits),))
-                refusal = _refusal(model, series, error, tuple(quality), time.monotonic() - started)
+                middle = series.slices[len(series.slices) // 2]
+                key = (series.uid, middle.item.sop_uid, middle.frame)
+                refusal = _refusal(model, key, error, tuple(quality), time.monotonic() - started)
                 refused = refused or (refusal, None)
                 if isinstance(error, ModelFault):
                     refused = (refusal, None)
@@ -227,6 +258,26 @@ def _judge_series(
         raise CannotJudge("quality.not-a-head", "no slice shows enough of a cranial cavity")
     finding, image = _finding(model, series, volume, made, logits, mask, tuple(quality), started)
     return [(replace(finding, seen=seen), image)]
+
+
+def _judge_films(model: LoadedModel, work: _Work) -> list[tuple[Finding, KeyImage | None]]:
+    """One answer for each finding of the card, of the film where it is most probable."""
+    started = time.monotonic()
+    looked = look(model, work.films, work.deadline, work.urgency)
+    if looked is None:
+        return []
+    quality = (*work.notes, *looked.notes)
+    if looked.refused is not None:
+        header, error = looked.refused
+        key = (header.item.series_uid, header.item.sop_uid, 1)
+        return [(_refusal(model, key, error, quality, time.monotonic() - started), None)]
+    judged: list[tuple[Finding, KeyImage | None]] = []
+    for one in looked.answers:
+        flagged = one.probability >= model.card.point(model.variant, one.finding).threshold
+        said = _Told(model, one.finding, one.probability, flagged, 0, one.hot, one.cells, one.grid)
+        finding, image = _told(said, one.series, one.volume, quality, started)
+        judged.append((replace(finding, seen=one.seen), image))
+    return judged
 
 
 def _finding(
@@ -320,8 +371,9 @@ def _told(
         finding,
         said.finding.short,
         heat,
-        picture.edge_letters(key.along_row, key.along_column),
+        volume.letters or picture.edge_letters(key.along_row, key.along_column),
         key.spacing[0] / key.spacing[1],
+        volume.window,
     )
     return finding, image if heat is None else replace(image, mask=_mask(heat))
 
@@ -335,9 +387,11 @@ def _mask(heat: Floats) -> Mask | None:
     return Mask(rows, columns, np.packbits(marked, bitorder="little").tobytes())
 
 
-def _refusal(model: LoadedModel, series: Series, error: CannotJudge, notes: tuple[str, ...], seconds: float) -> Finding:
+def _refusal(
+    model: LoadedModel, key: tuple[str, str, int], error: CannotJudge, notes: tuple[str, ...], seconds: float
+) -> Finding:
+    """`key` is series, object and frame that stand for what could not be judged."""
     point = model.card.point(model.variant, model.card.first)
-    middle = series.slices[len(series.slices) // 2]
     return Finding(
         verdict=Verdict.CANNOT_JUDGE,
         model=model.identity,
@@ -346,9 +400,9 @@ def _refusal(model: LoadedModel, series: Series, error: CannotJudge, notes: tupl
         probability=0.0,
         threshold=point.threshold,
         category=model.card.first.category,
-        series_uid=series.uid,
-        key_sop_uid=middle.item.sop_uid,
-        key_frame=middle.frame,
+        series_uid=key[0],
+        key_sop_uid=key[1],
+        key_frame=key[2],
         box=None,
         seconds=seconds,
         reason=str(error),

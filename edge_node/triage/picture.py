@@ -27,14 +27,15 @@ def draw(
     heat: Floats | None,
     letters: tuple[str, str, str, str],
     pixel_aspect: float = 1.0,
+    window: tuple[float, float] = WINDOW,
 ) -> KeyImage:
-    """Draw one stored slice in HU (rows, columns) with box, heat and banners.
+    """Draw one stored slice in HU (rows, columns), or what `window` is for, with box, heat and banners.
 
     `heat` is 0..1 on the stored matrix or None; `finding.box` in stored pixels; `letters` are the patient directions
     at the left, right, top and bottom edge; `pixel_aspect` is row spacing / column spacing. The picture is at most
     `LARGEST` wide or high below the banners.
     """
-    gray = np.clip((image.astype(np.float32) - WINDOW[0]) / (WINDOW[1] - WINDOW[0]), 0, 1) * 255
+    gray = np.clip((image.astype(np.float32) - window[0]) / (window[1] - window[0]), 0, 1) * 255
     rgb = np.repeat(gray[..., None], 3, axis=2)
     if heat is not None:
         # Translucent and never opaque: what lies under the mark must remain readable.

@@ -285,6 +285,17 @@ def _plane(s: SliceGeometry, row: NDArray[np.float64], column: NDArray[np.float6
     return Plane(transposed, bool(to_back[1] < 0), bool(to_left[0] < 0), rows, columns, dy, dx)
 
 
+def axial_plane(s: SliceGeometry) -> tuple[Plane, float] | None:
+    """Plane of a single slice and its place in mm towards superior; None if it is not axial."""
+    row, column = np.array(s.along_row), np.array(s.along_column)
+    normal = np.cross(row, column)
+    if not np.isfinite((*s.position, *normal, *s.spacing)).all() or min(s.spacing) <= 0:
+        return None
+    if abs(normal[2]) < np.cos(np.radians(MAX_OFF_AXIAL_DEG)):
+        return None
+    return _plane(s, row, column), float(np.dot(s.position, normal * np.sign(normal[2])))
+
+
 def _origin(
     s: SliceGeometry, row: NDArray[np.float64], column: NDArray[np.float64], plane: Plane
 ) -> tuple[float, float]:

@@ -30,6 +30,7 @@ ATTRIBUTES: Final = frozenset(
         "Columns",
         "SOPClassUID",
         "Instances",
+        "ViewPosition",
     }
 )
 

@@ -40,6 +40,12 @@ def probability(logit: float, slope: float, offset: float) -> float:
     return float(1 / (1 + np.exp(-np.clip(slope * logit + offset, -40, 40))))
 
 
+def softmax(logits: Floats) -> Floats:
+    """Shares that sum to 1 along the second axis: (n, classes, …) to the same."""
+    values = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(values / values.sum(1, keepdims=True), np.float32)
+
+
 def region(logits: Floats, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Cells of positive logit connected with the highest one of a slab (cells, cells); at least that one."""
     masked = np.where(mask, logits, np.float32(NOTHING))

@@ -9,6 +9,7 @@ from io import BytesIO
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 
 from edge_node.triage.prepare import Shorts
@@ -27,14 +28,30 @@ def seen_of(read: Callable[[], bytes], volume: Shorts) -> Facts:
     Words: scanner (maker and model), protocol (a hash: it is free text, which has no place in the ledger).
     Numbers: see `numbers_of`, and the slice thickness in mm.
     """
+    words, extra = _headers_of(read)
+    return (*words, *numbers_of(volume), *extra)
+
+
+def seen_of_film(read: Callable[[], bytes], image: NDArray[np.float32]) -> Facts:
+    """Facts of a radiograph: `image` is float32 (rows, columns) in 0..1, dense bright. Words as above."""
+    words, _ = _headers_of(read)
+    few = image[:: max(1, image.shape[0] // 512), :: max(1, image.shape[1] // 512)]
+    return (
+        *words,
+        ("film middle", round(float(np.median(few)), 4)),
+        ("film spread", round(float(few.std()), 4)),
+        ("film noise", round(float(np.median(np.abs(np.diff(few, axis=1)))), 5)),
+    )
+
+
+def _headers_of(read: Callable[[], bytes]) -> tuple[Facts, Facts]:
     try:
         ds = dcmread(BytesIO(read()), stop_before_pixels=True, specific_tags=list(_TAGS))
         thickness = ds.get("SliceThickness")
         extra = (("slice mm", float(thickness)),) if thickness not in (None, "") else ()
-        words = (("scanner", scanner_of(ds)), ("protocol", protocol_of(ds)))
+        return (("scanner", scanner_of(ds)), ("protocol", protocol_of(ds))), extra
     except Exception:  # the watch must never cost a result; pydicom's texts may print values
-        words, extra = (("scanner", ""), ("protocol", "")), ()
-    return (*words, *numbers_of(volume), *extra)
+        return (("scanner", ""), ("protocol", "")), ()
 
 
 def scanner_of(ds: Dataset) -> str:

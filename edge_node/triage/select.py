@@ -17,7 +17,7 @@ _SHARP: Final = re.compile(r"bone|lung|sharp|edge|\b[BHJ]r?[6-9]\d", re.IGNORECA
 _COMMON: Final = ("Modality", "BodyPartExamined", "StudyDescription", "SeriesDescription", "ProtocolName")
 # What is left out of every head CT, and worth no word in the report.
 _EXPECTED: Final = frozenset({"select.localizer", "select.screen"})
-_WORDS: Final = {
+WORDS: Final = {
     "select.localizer": "localizers",
     "select.screen": "screens or dose sheets",
     "select.colour": "colour images",
@@ -25,6 +25,7 @@ _WORDS: Final = {
     "select.8-bit": "images of 8 bits or less",
     "select.frames-without-place": "multi-frame objects without places",
     "select.mixed": "images that the rule does not fit",
+    "select.lateral": "lateral views",
 }
 
 
@@ -98,7 +99,7 @@ def unfit_words(headers: list[SliceHeader], rules: list[Rule]) -> str:
 
 
 def _counted(why: str, count: int) -> str:
-    return f"{why}: {count} {_WORDS[why]} left out"
+    return f"{why}: {count} {WORDS[why]} left out"
 
 
 def _by_series(headers: list[SliceHeader]) -> dict[str, list[SliceHeader]]:

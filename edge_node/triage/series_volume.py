@@ -19,6 +19,7 @@ from edge_node.domain.quality import Score
 from edge_node.domain.study import CleanObject
 from edge_node.triage.decode import NATIVE, Frames
 from edge_node.triage.headers import SliceHeader
+from edge_node.triage.picture import WINDOW
 from edge_node.triage.prepare import CannotJudge, Shorts, Stack, order, to_hu
 from edge_node.triage.runner import OutOfTime
 from edge_node.triage.select import Series
@@ -35,7 +36,9 @@ class SeriesVolume:
 
     `hu` is int16 (slices, rows, columns), canonical, in the order of `stack`; when the stored matrix would not fit
     `MOST_BYTES` each of its pixels is the mean of `binning` x `binning` stored ones, and `coarse` is the stack with
-    that plane. `notes` say what was odd but bearable. `image(k)` gives slice k as stored, in full.
+    that plane. `notes` say what was odd but bearable. `image(k)` gives slice k as stored, in full. A radiograph is one
+    slice that has no place: its values are shares of 1000, `window` is how they are shown, `letters` what its header
+    says of left, right, top and bottom.
     """
 
     stack: Stack
@@ -45,6 +48,8 @@ class SeriesVolume:
     notes: tuple[str, ...]
     image: Callable[[int], Shorts] = field(repr=False)
     scores: tuple[Score, ...] | None = None  # input quality, once somebody measured it
+    window: tuple[float, float] = WINDOW
+    letters: tuple[str, str, str, str] | None = None
 
 
 class Volumes:
@@ -59,7 +64,7 @@ class Volumes:
 
     def of(self, series: Series, deadline: float) -> SeriesVolume:
         """The volume of a series; `deadline` is monotonic. Raises `CannotJudge`, `OutOfTime`."""
-        key = tuple((h.item.sop_uid, h.frame) for h in series.slices)
+        key = _key(series)
         held = self._held.get(key)
         if held is None:
             try:
@@ -71,6 +76,11 @@ class Volumes:
         if isinstance(held, CannotJudge):
             raise held
         return held
+
+    def held(self, series: Series) -> SeriesVolume | None:
+        """The volume of a series, if it was asked for before and is still here."""
+        found = self._held.get(_key(series))
+        return found if isinstance(found, SeriesVolume) else None
 
     def _made(self, series: Series, deadline: float) -> SeriesVolume:
         count = len(series.slices)
@@ -178,6 +188,10 @@ class Volumes:
                 return
             if isinstance(held, SeriesVolume):
                 del self._held[key]
+
+
+def _key(series: Series) -> tuple[_Key, ...]:
+    return tuple((h.item.sop_uid, h.frame) for h in series.slices)
 
 
 def _by_object(stack: Stack) -> tuple[list[int], list[list[int]]]:

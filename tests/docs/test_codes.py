@@ -108,11 +108,10 @@ def test_everything_a_trainer_can_say_is_explained() -> None:
 def test_every_reason_of_triage_is_explained() -> None:
     named = {f"quality.{name}" for name in MEASURES}
     for path in sorted((ROOT / "edge_node" / "triage").glob("*.py")):
-        named |= set(re.findall(r'"((?:geometry|quality|decode|select|rescale)\.[a-z0-9-]+)[":]', read(path)))
+        named |= set(re.findall(r'"((?:geometry|quality|decode|select|rescale|film)\.[a-z0-9-]+)[":]', read(path)))
     assert len(named) > 15
-    assert named == {
-        code for code in outcomes() if code.split(".")[0] in ("geometry", "quality", "decode", "select", "rescale")
-    }
+    rooms = ("geometry", "quality", "decode", "select", "rescale", "film")
+    assert named == {code for code in outcomes() if code.split(".")[0] in rooms}
     for _, name, call in calls():
         if name == "TriageResult" and len(call.args) > 1:
             for text in texts(call.args[1]):

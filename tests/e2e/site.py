@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from edge_node.service.echo import echo
 from edge_node.service.sender import SendReport, send_study
 
 PATIENCE_S = 90.0
+MODEL = Path(__file__).resolve().parents[2] / "configs" / "models" / "ref-ct-head-hyperdensity"
 
 
 def free_port() -> int:
@@ -51,8 +53,10 @@ class Site:
             "settle": {"quiet_s": 1.0, "quiet_by_modality": {}},
             "storage": {"reserve_mb": 16},
             "status": {"port": 0},
-            "triage": {"threads": 1, "packaged_stage": "live"},
+            "triage": {"threads": 1, "packaged_stage": "live", "models_dir": "models"},
         }
+        # One model of the shipped ones: each costs a start of seconds. The demo runs them all.
+        shutil.copytree(MODEL, folder / "models" / MODEL.name)
         if pacs is not None:
             peer = {"ae_title": pacs.ae_title, "host": "127.0.0.1", "port": pacs.port}
             sections |= {"worklist": {"mode": "live"}, "peers.pacs": peer, "peers.ups": peer}

@@ -19,7 +19,7 @@ from edge_node.config.certificates import new_signing_key, public_key_id, sign
 from edge_node.config.schema import Config, Node, Triage
 from edge_node.demo.phantom import head_phantom
 from edge_node.domain.errors import Quarantine, Stop
-from edge_node.domain.model import Stage
+from edge_node.domain.model import SHIPPED, Stage
 from edge_node.domain.study import Role
 from edge_node.service import models as service
 from edge_node.service.models_in_force import ModelsInForce
@@ -27,6 +27,7 @@ from edge_node.service.node import open_node
 from edge_node.service.setup import initialise
 from edge_node.store import audit
 from edge_node.triage.card import SIGNED_PREFIX
+from edge_node.triage.shipped import SHIPPED_CARDS
 from tests.unit.triage.studies import REFERENCE, clean_study, ct_slices
 
 NAME = "ref-ct-head-hyperdensity"
@@ -41,7 +42,9 @@ def config_of(folder, **options):
 
 @pytest.fixture
 def config(tmp_path):
-    config = config_of(tmp_path)
+    """A node with one of the shipped models: each costs a start of seconds."""
+    shutil.copytree(REFERENCE, tmp_path / "shipped" / NAME)
+    config = config_of(tmp_path, models_dir=tmp_path / "shipped")
     initialise(config)
     return config
 
@@ -79,12 +82,24 @@ def versions(force):
         return [f"{model.card.file.version} {model.stage}" for model in triage.models]
 
 
-def test_what_comes_with_the_node_begins_in_shadow_and_the_audit_says_who_decided(config, force):
-    assert versions(force) == ["1.1.0 shadow"]
-    with force._node.database.read() as connection:
-        entries = [e for e in audit.entries(connection) if e.action.startswith("model.")]
-    assert [e.action for e in entries] == ["model.add", "model.promote"]
-    assert {e.detail["who"] for e in entries} == {"configuration"}
+def test_what_comes_with_the_node_begins_in_shadow_and_the_audit_says_who_decided(tmp_path):
+    config = config_of(tmp_path)
+    initialise(config)
+    node = open_node(config, Role.COMPUTE)
+    force = ModelsInForce(node)
+    try:
+        with force.begin() as triage:
+            assert {(m.card.file.name, str(m.stage), m.trust) for m in triage.models} == {
+                (name, "shadow", SHIPPED) for name in SHIPPED_CARDS
+            }
+            assert len(triage.models) == 3
+        with node.database.read() as connection:
+            entries = [e for e in audit.entries(connection) if e.action.startswith("model.")]
+        assert [e.action for e in entries] == ["model.add", "model.promote"] * 3
+        assert {e.detail["who"] for e in entries} == {"configuration"}
+    finally:
+        force.close()
+        node.database.close()
 
 
 def test_a_new_version_never_replaces_what_decides_without_a_human(tmp_path):
