@@ -140,6 +140,12 @@ def _page(shot: dict[str, Any]) -> Group:
         for row in shot["waiting_for_human"]:
             dead.add_row(row["study"], row["step"], row["target"], f"{row['code']}: {row['message']}")
         parts += ["", Text("waiting for a human (edge-node study retry STUDY)", "bold red"), dead]
+    if shot["waiting_for_identity"]:
+        asked = _grid("study", "waits", "looks", "why")
+        for row in shot["waiting_for_identity"]:
+            why = f"{row['code']}: {row['message']}"
+            asked.add_row(row["study"], f"{row['waits_s']:.0f} s", str(row["looks"]), why)
+        parts += ["", Text("waiting for identity, asked of the PACS (edge-node docs operations)", "bold yellow"), asked]
     if shot["drift"]:
         watched = _grid("model", "variant", "results", "drift", "changed")
         for row in shot["drift"]:

@@ -159,6 +159,9 @@ def _ask(ctx: typer.Context, wanted: Iterable[Wanted], what: str, *, again: bool
             "pull.off", "the node may not pull", hint="set pull.method and pull.pacs, then restart the dicom role"
         )
     requests = list(wanted)
+    from edge_node.service.vault_key import refuse_without_key
+
+    refuse_without_key(config, "send the studies from the PACS: what is asked for is sealed under the vault key")
     node = open_node(config, Role.DICOM)
     key = node.keys.key("pseudonym")
     queue = Pulls(node.database, node.keyring, f"{config.node.name}/admin")

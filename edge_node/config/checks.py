@@ -247,6 +247,10 @@ def _web_peer(config: Config, name: str, environ: Mapping[str, str] | None) -> I
 
 def _pull(config: Config) -> Iterator[Contradiction]:
     pull = config.pull
+    if config.node.identity == "memory" and pull.method == "off":
+        yield Contradiction(
+            ("node.identity", "pull.method"), "needs pull.method: after a restart the PACS is asked for identities"
+        )
     if pull.method in ("move", "get") and pull.pacs not in config.peers:
         known = ", ".join(sorted(config.peers)) or "none"
         yield Contradiction(

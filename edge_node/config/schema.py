@@ -60,6 +60,11 @@ class Node(Section):
     keys_dir: Path | None = Field(
         default=None, description="Where the node keys are; default: systemd credentials, else `keys` below data_dir."
     )
+    identity: Literal["disk", "memory"] = Field(
+        default="disk",
+        description="Where the key of identity envelopes is: disk: the node key vault; memory: nowhere but in the dicom"
+        " role, and after a restart the PACS is asked for the identities that are still needed ([pull]).",
+    )
     log_format: Literal["auto", "json", "text"] = Field(
         default="auto", description="json for machines, text for people, auto: text on a terminal."
     )

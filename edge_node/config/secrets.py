@@ -10,6 +10,7 @@ import os
 import secrets
 import stat
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_node.config.schema import Config
@@ -26,6 +27,21 @@ _ROLE_KEYS: dict[Role, tuple[str, ...]] = {
     Role.STATUS: (),
 }
 _SECRET_LIMIT = 65536  # bytes; a longer "password file" is some other file
+VAULT = "vault"
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryVault:
+    """A vault key that was never on a disk. `life` names the run of the dicom role that made it, and says nothing of
+    the key. Handed to child processes by their spawn arguments (a pipe), never by environment or command line."""
+
+    secret: bytes = field(repr=False)
+    life: str
+
+    @classmethod
+    def fresh(cls) -> MemoryVault:
+        """A new one."""
+        return cls(secrets.token_bytes(KEY_BYTES), secrets.token_hex(8))
 
 
 def keys_for(role: Role) -> tuple[str, ...]:
@@ -38,8 +54,13 @@ def keys_dir(config: Config) -> Path:
     return config.node.keys_dir or config.node.data_dir / "keys"
 
 
-def create_keys(folder: Path) -> tuple[str, ...]:
-    """Make the node keys that `folder` does not hold yet; the names of those made. Never overwrites one.
+def kept_keys(config: Config) -> tuple[str, ...]:
+    """Names of the node keys that are kept in files or credentials at this site."""
+    return tuple(name for name in NODE_KEYS if name != VAULT or config.node.identity == "disk")
+
+
+def create_keys(folder: Path, names: tuple[str, ...] = NODE_KEYS) -> tuple[str, ...]:
+    """Make the node keys `names` that `folder` does not hold yet; the names of those made. Never overwrites one.
 
     Each key is complete and synced before it gets its name, so that a crash cannot leave half a key behind. Raises
     Stop `secrets.dir-too-open` if the folder exists and others may enter it, `secrets.unwritable` if it cannot be used.
@@ -49,7 +70,7 @@ def create_keys(folder: Path) -> tuple[str, ...]:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         if stat.S_IMODE(folder.stat().st_mode) & 0o077:
             raise Stop("secrets.dir-too-open", f"{folder}: other users may enter it", hint=f"chmod 0700 {folder}")
-        for name in NODE_KEYS:
+        for name in names:
             if _create_key(folder / f"{name}.key"):
                 made.append(name)
         sync_folder(folder)
@@ -199,13 +220,26 @@ def secret_file_problem(path: Path, *, environ: Mapping[str, str] | None = None)
 
 
 class RoleKeys:
-    """The node keys of one role, loaded at once so that a missing one is found at start. Shows names, never bytes."""
+    """The node keys of one role, loaded at once so that a missing one is found at start. Shows names, never bytes.
 
-    def __init__(self, role: Role, config: Config, *, environ: Mapping[str, str] | None = None) -> None:
+    Where the vault key is in memory only, it is `vault`; whoever has not been given it does without.
+    """
+
+    def __init__(
+        self,
+        role: Role,
+        config: Config,
+        *,
+        environ: Mapping[str, str] | None = None,
+        vault: MemoryVault | None = None,
+    ) -> None:
         self.role = role
-        self._keys = {name: load_key(name, config, environ=environ) for name in keys_for(role)}
-        old = {name: load_old_key(name, config, environ=environ) for name in keys_for(role)}
+        kept = [name for name in keys_for(role) if name in kept_keys(config)]
+        self._keys = {name: load_key(name, config, environ=environ) for name in kept}
+        old = {name: load_old_key(name, config, environ=environ) for name in kept}
         self._old = {name: key for name, key in old.items() if key is not None}
+        if vault is not None and VAULT in keys_for(role):
+            self._keys[VAULT] = vault.secret
 
     @property
     def names(self) -> tuple[str, ...]:

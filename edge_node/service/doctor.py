@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from edge_node.config.certificates import days_left
 from edge_node.config.load import Loaded
 from edge_node.config.schema import Config
-from edge_node.config.secrets import RoleKeys, read_secret_file
+from edge_node.config.secrets import VAULT, RoleKeys, keys_dir, read_secret_file
 from edge_node.config.tls import listener_context, peer_of, server_context
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.model import RUNNING, Stage
@@ -20,6 +20,7 @@ from edge_node.service.check import Check, guarded, several
 from edge_node.service.node import escrow_of, ledger_path, models_path, spool_path
 from edge_node.service.pull_checks import pull
 from edge_node.service.snapshot import snapshot
+from edge_node.service.vault_key import in_memory
 from edge_node.service.writer_checks import writers
 from edge_node.store import audit
 from edge_node.store.database import Database
@@ -64,6 +65,10 @@ def _keys(config: Config) -> Check:
     if cut_short:
         name = cut_short[0]
         return Check("node keys", "warn", f"a rotation was cut short: {name}", f"edge-node key rotate {name}")
+    if in_memory(config):
+        path = keys_dir(config) / f"{VAULT}.key"
+        if path.exists():
+            return Check("node keys", "warn", f"{path}: not used any more, and opens older backups", f"delete {path}")
     kept = "; the old site key is kept for studies under way" if keys.old_keys else ""
     return Check("node keys", "ok", ", ".join(keys.names) + kept)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_node.config.key_files import KeyGuard
 from edge_node.config.schema import SHIPPED_RECIPES, Config
-from edge_node.config.secrets import RoleKeys
+from edge_node.config.secrets import MemoryVault, RoleKeys
 from edge_node.domain.errors import Stop
 from edge_node.domain.study import Role
 from edge_node.store.database import Database
@@ -78,16 +78,23 @@ class Node:
         )
 
 
-def open_node(config: Config, role: Role) -> Node:
+def open_node(config: Config, role: Role, vault: MemoryVault | None = None) -> Node:
     """Open the store with the keys of `role`. Raises Stop when keys or ledger are missing or unusable.
 
-    As long as anything of the node is in use, no key can be exchanged.
+    As long as anything of the node is in use, no key can be exchanged. `vault` is the vault key of a site that keeps it
+    in memory only; who has not been given it opens everything but identity.
     """
     guard = KeyGuard(config)
-    keys = RoleKeys(role, config)
+    keys = RoleKeys(role, config, vault=vault)
     database = Database(ledger_path(config))
     database.migrate()
-    keyring = Keyring(database, {name: keys.key(name) for name in keys.names}, old_keys=keys.old_keys, guard=guard)
+    keyring = Keyring(
+        database,
+        {name: keys.key(name) for name in keys.names},
+        old_keys=keys.old_keys,
+        guard=guard,
+        life=vault.life if vault else "",
+    )
     spool = SpoolReader(spool_path(config))
     actor = f"{config.node.name}/{role}"
     return Node(

@@ -18,6 +18,7 @@ from pydicom.datadict import dictionary_has_tag, dictionary_VR
 from pydicom.dataset import Dataset
 
 from edge_node.config.schema import Config, Receive
+from edge_node.config.secrets import MemoryVault
 from edge_node.domain.errors import EdgeNodeError, Retry, Stop
 from edge_node.domain.reading_list import Entry
 from edge_node.domain.status import Status
@@ -46,10 +47,10 @@ def wanted(config: Config) -> bool:
     return bool(config.reading_list.port)
 
 
-def serve(config: Config) -> None:
+def serve(config: Config, vault: MemoryVault | None = None) -> None:
     """Serve until SIGTERM; the receiver is told every few seconds what was asked, for `edge-node status`."""
     stop = beside.begin(config)
-    node = open_node(config, Role.DICOM)
+    node = open_node(config, Role.DICOM, vault)
     own = OwnList(config, node)
     own.start()
     telling = threading.Thread(target=own.teller.run, args=(stop,), name="list-events", daemon=True)

@@ -227,6 +227,11 @@ def _render(config: Config) -> str:
             ],
         ),
         _table(
+            "Waiting for identity",
+            ("study", "looks", "why"),
+            [(w["study"], w["looks"], f"{w['code']}: {w['message']}") for w in shot.waiting_for_identity],
+        ),
+        _table(
             "Quarantine",
             ("item", "from", "why"),
             [(q["item"], q["from"], f"{q['code']}: {q['message']}") for q in shot.quarantine],

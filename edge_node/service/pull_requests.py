@@ -17,6 +17,7 @@ from edge_node.domain.errors import Stop
 from edge_node.domain.pull import Kind, Wanted
 from edge_node.domain.status import ExitCode
 from edge_node.service.node import Node
+from edge_node.service.vault_key import refuse_without_key
 from edge_node.store.pulls import Named
 from edge_node.worklist.identity import WriteBackIdentity
 
@@ -86,6 +87,7 @@ def patient_of_study(node: Node, study_key: str, modality: str = "") -> Wanted:
 
     Raises Quarantine ``vault.destroyed``, ``study.unknown``; Stop("pull.no-patient-id").
     """
+    refuse_without_key(node.config, "edge-node pull status; send priors from the PACS instead")
     identity = WriteBackIdentity.from_envelopes(*node.vault.open(study_key))
     patient = identity.text("PatientID").strip()
     if not patient or _WILD.search(patient):

@@ -17,7 +17,7 @@ from typing import Protocol
 import structlog
 
 from edge_node.config.schema import Config
-from edge_node.config.secrets import load_old_key
+from edge_node.config.secrets import MemoryVault, load_old_key
 from edge_node.deid import study_key_of
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry, Stop
 from edge_node.domain.pull import Kind, Match, Pulled, Retrieved, Wanted
@@ -289,10 +289,10 @@ def archive_of(config: Config) -> Archive:
     return WebArchive(config) if config.pull.method == "web" else DicomArchive(config)
 
 
-def serve(config: Config) -> None:
+def serve(config: Config, vault: MemoryVault | None = None) -> None:
     """Pull until SIGTERM; the receiver is told every few seconds, for `edge-node status`."""
     stop = beside.begin(config)
-    node = open_node(config, Role.DICOM)
+    node = open_node(config, Role.DICOM, vault)
     puller = Puller(config, node, archive_of(config))
     puller.queue.take_over(config.pull.tries)
     puller.queue.end_cut_short()

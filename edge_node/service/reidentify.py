@@ -22,6 +22,7 @@ from edge_node.domain.errors import EdgeNodeError, Quarantine, Stop
 from edge_node.domain.status import ExitCode
 from edge_node.domain.study import Role
 from edge_node.service.node import Node, existing_ledger, open_node
+from edge_node.service.vault_key import refuse_without_key
 from edge_node.store import audit
 from edge_node.store.database import Database
 from edge_node.store.escrow import Known, Record, find, labels, open_record, record_of
@@ -49,7 +50,11 @@ def by_escrow(config: Config, request: Request, private: bytes) -> list[Record]:
 
 
 def by_vault(config: Config, request: Request) -> list[Record]:
-    """The same from the identity envelopes; needs the keys of the dicom role. Raises Quarantine("vault.destroyed")."""
+    """The same from the identity envelopes; needs the keys of the dicom role.
+
+    Raises Quarantine("vault.destroyed"), and Stop("identity.in-memory") where no command has their key.
+    """
+    refuse_without_key(config, "--escrow-key, where the site keeps escrow, else --candidates")
     node = open_node(config, Role.DICOM)
     return _by_study(config, request, "vault", lambda known: _from_vault(node, known))
 

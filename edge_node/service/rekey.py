@@ -15,12 +15,13 @@ from sqlalchemy import Connection, func, select, update
 
 from edge_node.config.key_files import KeyGuard, drop_old, exchange, exchanged
 from edge_node.config.schema import Config
-from edge_node.config.secrets import NODE_KEYS, load_key, load_old_key
+from edge_node.config.secrets import NODE_KEYS, kept_keys, load_key, load_old_key
 from edge_node.deid import key_id_of
 from edge_node.domain.errors import Stop
 from edge_node.domain.status import ExitCode
 from edge_node.domain.study import StudyState
 from edge_node.service.node import existing_ledger, ledger_path
+from edge_node.service.vault_key import refuse_without_key
 from edge_node.store import audit, tables
 from edge_node.store.database import Database
 from edge_node.store.keyring import rewrap, wrapped_keys
@@ -47,6 +48,8 @@ def rotate(config: Config, name: str) -> Rotation:
     rotation is not retired, `keys.unopened` when a data key opens with neither key (nothing is lost then).
     """
     _check(name)
+    if name not in kept_keys(config):
+        refuse_without_key(config, "restart the dicom role: each run has another vault key")
     guard = KeyGuard(config, exclusive=True)
     database = existing_ledger(config)
     try:
@@ -128,6 +131,9 @@ def overview(config: Config) -> list[dict[str, object]]:
         ).all()
     rows: list[dict[str, object]] = []
     for name in NODE_KEYS:
+        if name not in kept_keys(config):
+            rows.append({"key": name, "id": "in memory", "old": "", "data_keys": wraps.get(name, 0)})
+            continue
         now, old = key_id_of(load_key(name, config)), load_old_key(name, config)
         was = key_id_of(old) if old else ""
         row: dict[str, object] = {"key": name, "id": now, "old": was}

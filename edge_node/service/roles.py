@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -11,6 +12,7 @@ import structlog
 
 from edge_node.config.rules import called_ae_titles
 from edge_node.config.schema import Config
+from edge_node.config.secrets import MemoryVault
 from edge_node.consent import source_for
 from edge_node.domain.announcement import CLASSES, Kind
 from edge_node.domain.errors import Stop
@@ -71,11 +73,12 @@ def _dicom(config: Config) -> int:
     from edge_node.receive.scp import StorageSCP
     from edge_node.receive.tls import TlsListener
     from edge_node.service import doors as other_doors
-    from edge_node.service import own_list, pulling
+    from edge_node.service import memory_identity, own_list, pulling, recovering
     from edge_node.service.commitment_steps import commits, note_commitment
 
     more_handles()
-    node = open_node(config, Role.DICOM)
+    begun = memory_identity.begin(config)
+    node, vault = begun.node, begun.vault
     life = Life(node)
     life.listen_to_signals()
     escrow_of(config)  # what is wrong with it must end the role, not each worker
@@ -83,7 +86,7 @@ def _dicom(config: Config) -> int:
     count = config.receive.workers or min(8, os.cpu_count() or 1)
     # Workers are quick and short-lived instead: `forget` replaces them.
     quick = partial(starting, forgetful=False)
-    pool = WorkerPool(count, make_intake, (config,), wait_s=config.receive.network_timeout_s / 2, spawning=quick)
+    pool = WorkerPool(count, make_intake, (config, vault), wait_s=config.receive.network_timeout_s / 2, spawning=quick)
     pool.start()
     reserve, low = config.storage.reserve_mb * 1_000_000, config.storage.low_mb * 1_000_000
     folder = spool_path(config)
@@ -119,13 +122,15 @@ def _dicom(config: Config) -> int:
     local.start()  # behind the ports: a second receiver would have been stopped there
     doors.callback(local.stop, DRAIN_S)
     keeper = Keeper(config, life)
-    keeper.keep("write-back", "worklist", _write_back)
+    keeper.keep("write-back", "worklist", partial(_write_back, vault=vault))
     if other_doors.wanted(config):
         keeper.keep("doors", "receive", other_doors.serve)
     if pulling.wanted(config):
-        keeper.keep("pull", "pull", pulling.serve)
+        keeper.keep("pull", "pull", partial(pulling.serve, vault=vault))
     if own_list.wanted(config):
-        keeper.keep("reading list", "reading-list", own_list.serve)
+        keeper.keep("reading list", "reading-list", partial(own_list.serve, vault=vault))
+    if vault is not None:
+        keeper.keep("identity", "identity", partial(recovering.serve, vault=vault))
     life.tell(ae_title=config.receive.ae_title, workers=count)
 
     def drain() -> None:
@@ -151,17 +156,18 @@ def _listening(options: str, host: str, port: int) -> Iterator[None]:
         ) from None
 
 
-def make_intake(config: Config) -> AcceptAll:
+def make_intake(config: Config, vault: MemoryVault | None = None) -> AcceptAll:
     """Build the accepting function of one de-identifying worker process."""
     from edge_node.deid import instance_key_of, peek_study_key
     from edge_node.receive.intake import Intake
     from edge_node.service.announcing import Announcing, accepting_both
     from edge_node.service.recipes import build
     from edge_node.store.intake import IntakeStore
+    from edge_node.store.renewal import Renewal
 
     harden()
     logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)
-    node = open_node(config, Role.DICOM)
+    node = open_node(config, Role.DICOM, vault)
     site_key, before = node.keys.key("pseudonym"), node.keys.old("pseudonym")
 
     def with_key(key: bytes) -> SiteKey:
@@ -179,6 +185,7 @@ def make_intake(config: Config) -> AcceptAll:
         quarantine_s=config.deid.quarantine_days * 86400.0,
         envelope_s=config.retention.envelope_hours * 3600.0,
         escrow=escrow_of(config),
+        renewal=Renewal(node.database, node.keyring) if vault else None,
     )
     key = continuing(with_key(site_key), with_key(before) if before else None, store.has_study)
     intake = Intake(store, key.deidentify, key.peek_study, digest_key=site_key, name_instance=key.name_instance)
@@ -186,29 +193,38 @@ def make_intake(config: Config) -> AcceptAll:
     return accepting_both(intake.accept_all, signals)
 
 
-def _write_back(config: Config) -> None:
+def _write_back(config: Config, vault: MemoryVault | None = None) -> None:
     from edge_node.service.commitment_steps import commitment_work, commits
     from edge_node.service.dicom_steps import ORDER, worklist_work
+    from edge_node.service.memory_identity import after_identity, needs_identity, with_identity
     from edge_node.service.order_steps import order_work
     from edge_node.service.quality_steps import alerts, quality_work
 
     harden()
     die_with_parent()
     logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)
-    node = open_node(config, Role.DICOM)
+    node = open_node(config, Role.DICOM, vault)
     life = Life(node)
     life.listen_to_signals()
     node.tasks.take_over()
+
+    def when_here(work: Work, *, needed: bool = True, patience_s: float = math.inf) -> Work:
+        return after_identity(node, work, patience_s) if vault and needed else work
+
     max_age = config.worklist.max_age_hours * 3600.0
-    life.thread(ORDER, bench(node, ORDER, order_work(node), max_age_s=ORDER_MAX_AGE_S).run)
+    asking = when_here(order_work(node), patience_s=ORDER_MAX_AGE_S / 2)
+    life.thread(ORDER, bench(node, ORDER, asking, max_age_s=ORDER_MAX_AGE_S).run)
     for name in config.worklist.writers:
-        worker = bench(node, "worklist", worklist_work(node, name), max_age_s=max_age, target=name)
+        work = when_here(worklist_work(node, name), needed=needs_identity(config, name))
+        worker = bench(node, "worklist", work, max_age_s=max_age, target=name)
         life.thread(name, worker.run)
     if commits(config):
-        proof = bench(node, "worklist", commitment_work(node), max_age_s=max_age, target=COMMITMENT)
+        work = with_identity(node, commitment_work(node)) if vault else commitment_work(node)
+        proof = bench(node, "worklist", work, max_age_s=max_age, target=COMMITMENT)
         life.thread(COMMITMENT, proof.run)
     if alerts(config):
-        life.thread(QUALITY, bench(node, "worklist", quality_work(node), max_age_s=max_age, target=QUALITY).run)
+        work = when_here(quality_work(node))
+        life.thread(QUALITY, bench(node, "worklist", work, max_age_s=max_age, target=QUALITY).run)
     code = life.wait()
     if code:
         raise SystemExit(code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edge_node import __version__
 from edge_node.config.schema import Config
-from edge_node.config.secrets import create_keys, keys_dir
+from edge_node.config.secrets import create_keys, kept_keys, keys_dir
 from edge_node.domain.errors import Stop
 from edge_node.service.node import ledger_path, spool_path
 from edge_node.store import audit
@@ -26,7 +26,7 @@ def initialise(config: Config) -> dict[str, str]:
             hint="run as the node's user, or set node.data_dir",
             exit_code=77,
         ) from None
-    made = create_keys(keys_dir(config))
+    made = create_keys(keys_dir(config), kept_keys(config))
     fresh = not ledger_path(config).exists()
     database = Database(ledger_path(config))
     version = database.migrate()

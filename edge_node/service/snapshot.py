@@ -16,8 +16,9 @@ from edge_node.config.schema import Config
 from edge_node.domain.study import StudyState, TaskState
 from edge_node.service.node import ledger_path, spool_path
 from edge_node.service.watching import watched_in
-from edge_node.store import announcements, audit, own_list, studies, tasks
+from edge_node.store import announcements, audit, lost, own_list, studies, tasks
 from edge_node.store.database import Database
+from edge_node.store.lost import Lost
 from edge_node.store.spool import free_bytes
 from edge_node.store.tables import delivery, finding, heartbeat, instance, list_state, quarantine, reading, study, task
 
@@ -34,6 +35,7 @@ class Snapshot:
     studies: dict[str, int]
     work: list[dict[str, Any]]
     waiting_for_human: list[dict[str, Any]]
+    waiting_for_identity: list[dict[str, Any]]
     quarantine: list[dict[str, Any]]
     refused: list[dict[str, Any]]
     failing: list[dict[str, Any]]
@@ -98,6 +100,10 @@ def _read(connection: Connection, config: Config) -> Snapshot:
             {"study": r.study_key, "step": r.step, "target": r.target, "code": r.code, "message": r.message}
             for r in dead
         ],
+        waiting_for_identity=[
+            {"study": one.study_key, **_identity(one), "waits_s": round(now - one.lost_at, 1)}
+            for one in lost.lost(connection)
+        ],
         quarantine=[quarantine_item(r) for r in held],
         deliveries=sent,
         instances=int(total[0]),
@@ -120,6 +126,11 @@ def _role(row: Row[Any], now: float) -> dict[str, Any]:
         "seen_s_ago": round(now - row.at, 1),
         **json.loads(row.detail),
     }
+
+
+def _identity(one: Lost) -> dict[str, Any]:
+    """Why a study has no identity now (`[node] identity = "memory"`); `looks` counts answers of the PACS."""
+    return {"code": one.code, "message": one.message, "looks": one.looks}
 
 
 def quarantine_item(row: Row[Any]) -> dict[str, Any]:
@@ -190,8 +201,10 @@ def study_detail(connection: Connection, study_key: str) -> dict[str, Any]:
         .group_by(delivery.c.destination, delivery.c.state, delivery.c.code)
     ).all()
     rows = connection.execute(select(task).where(task.c.study_key == study_key).order_by(task.c.id)).all()
+    waiting = lost.of(connection, study_key)
     return {
         **_study_row(connection, row),
+        **({"identity": _identity(waiting)} if waiting else {}),
         "announced": announcements.announced(connection, study_key).told(),
         "work": [
             {

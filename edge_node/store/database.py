@@ -99,6 +99,11 @@ def _add_patient_class(connection: Connection) -> None:
         connection.execute(text("ALTER TABLE study ADD COLUMN patient_class VARCHAR(1) NOT NULL DEFAULT ''"))
 
 
+def _add_lost_identity(connection: Connection) -> None:
+    """Version 12: studies whose identity is asked of the PACS again."""
+    tables.lost_identity.create(connection, checkfirst=True)
+
+
 # One entry per schema version, in order; an entry is never edited once released.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _create_first_schema,
@@ -112,6 +117,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_own_list,
     _add_watch,
     _add_patient_class,
+    _add_lost_identity,
 )
 
 

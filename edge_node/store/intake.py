@@ -19,6 +19,7 @@ from edge_node.store.escrow import Escrow
 from edge_node.store.identified_again import lacking, seal_again
 from edge_node.store.keyring import DataKey, Keyring, keys_that_exist
 from edge_node.store.receipt import Answer, Clean, Conflict, OtherPseudonyms, OtherRecipe, Receipt, Received
+from edge_node.store.renewal import Renewal
 from edge_node.store.seal import seal, seal_body, sealed_length
 from edge_node.store.spool import Place, Sealed, SpoolWriter
 from edge_node.store.tables import envelope, instance, quarantine, study
@@ -63,6 +64,7 @@ class IntakeStore:
         quarantine_s: float,
         envelope_s: float,
         escrow: Escrow | None = None,
+        renewal: Renewal | None = None,
     ) -> None:
         """`quarantine_s` is how long what cannot be de-identified is held, `envelope_s` how long identity that came
         again after it was destroyed, in seconds."""
@@ -73,6 +75,7 @@ class IntakeStore:
         self._quarantine_s = quarantine_s
         self._envelope_s = envelope_s
         self._escrow = escrow
+        self._renewal = renewal
         self._keys: dict[str, tuple[DataKey, DataKey]] = {}
 
     def has_study(self, study_key: str) -> bool:
@@ -101,6 +104,8 @@ class IntakeStore:
             new = {one.uid for one, answer in zip(batch, answers, strict=True) if answer is None}
             told = zip(batch, answers, strict=True)
             known = [one for one, answer in told if isinstance(answer, Receipt) and one.uid not in new]
+            if self._renewal is not None:
+                answers = self._renewal.renew(batch, answers)
             self._complete_escrow(known)
             self._complete_identity(known)
             fresh = [number for number, answer in enumerate(answers) if answer is None]
@@ -200,8 +205,8 @@ class IntakeStore:
                 for one in members:
                     self._escrow.write(connection, one.clean.what)
             revision = self._touch_study(connection, [one.clean for one in members])
-            first = members[0]
-            if connection.execute(_STUDY_ENVELOPE, {"study_key": study_key}).first() is None:
+            first = members[0] if self._renewal is None else self._renewal.speaks_for(connection, members)
+            if first is not None and connection.execute(_STUDY_ENVELOPE, {"study_key": study_key}).first() is None:
                 sealed = seal(
                     first.vault_key.secret, first.clean.what.identity.study.encode(), f"envelope {study_key} "
                 )

@@ -12,14 +12,15 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, bindparam, delete, func, insert, select, update
 
-from edge_node.domain.errors import Quarantine, Stop
+from edge_node.domain.errors import Quarantine, Retry, Stop
 from edge_node.domain.study import KeyClass
 from edge_node.store.database import Database
 from edge_node.store.seal import new_key, seal, unseal
-from edge_node.store.tables import data_key
+from edge_node.store.tables import data_key, setting
 
 # The name of the node key (a file or systemd credential) that wraps the data keys of a class.
 NODE_KEY = {KeyClass.CLEAN: "clean", KeyClass.ENVELOPE: "vault", KeyClass.QUARANTINE: "quarantine"}
+LIFE = "identity.life"  # setting: the run of the dicom role whose memory holds the vault key
 _EXISTING = select(data_key.c.key_id).where(data_key.c.key_id.in_(bindparam("key_ids", expanding=True)))
 
 
@@ -35,7 +36,8 @@ class Keyring:
     """Opens and makes data keys with the node keys of this role: a class without its node key stays shut.
 
     `old_keys` are node keys on their way out (a rotation that was cut short): they open, but wrap nothing any more.
-    `guard` is held as long as the keys are in use.
+    `guard` is held as long as the keys are in use. `life` names the run of the dicom role that holds the vault key in
+    memory, where there is no such node key: what is left of an earlier run makes no data keys that nobody could open.
     """
 
     def __init__(
@@ -45,11 +47,13 @@ class Keyring:
         *,
         old_keys: Mapping[str, bytes] | None = None,
         guard: object = None,
+        life: str = "",
     ) -> None:
         self._database = database
         self._node_keys = dict(node_keys)
         self._old_keys = dict(old_keys or {})
         self._guard = guard
+        self._life = life
         self._open: dict[str, DataKey] = {}  # by key id
 
     def __repr__(self) -> str:
@@ -78,6 +82,8 @@ class Keyring:
         """As `obtain`, inside the caller's write transaction."""
         row = self._row(connection, owner, key_class)
         if row is None:
+            if self._life and key_class is KeyClass.ENVELOPE:
+                self._check_life(connection)
             fresh, key_id = new_key(), secrets.token_hex(8)
             wrapped = seal(self._node_key(key_class), fresh, f"key {key_id} {owner} {key_class}")
             connection.execute(
@@ -87,6 +93,10 @@ class Keyring:
             )
             row = (key_id, wrapped)
         return self._unwrap(*row, owner, key_class)
+
+    def _check_life(self, connection: Connection) -> None:
+        if connection.execute(select(setting.c.value).where(setting.c.name == LIFE)).scalar() != self._life:
+            raise Retry("identity.restarted", "the dicom role was started again, and this process is of its last run")
 
     def open(self, key_id: str, owner: str, key_class: KeyClass) -> DataKey:
         """The data key with that id. Raises Quarantine("store.key-destroyed") when it was destroyed."""

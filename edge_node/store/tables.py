@@ -107,6 +107,17 @@ envelope = Table(
     Column("sealed", LargeBinary, nullable=False),
 )
 
+lost_identity = Table(
+    "lost_identity",  # studies whose envelopes were lost with the memory that held their key, and are needed
+    metadata,
+    Column("study_key", String(16), primary_key=True),
+    Column("lost_at", Float, nullable=False),
+    Column("looks", Integer, nullable=False),  # how often the PACS has answered
+    Column("not_before", Float, nullable=False),
+    Column("code", String(64), nullable=False),
+    Column("message", Text, nullable=False),
+)
+
 escrow = Table(
     "escrow",
     metadata,

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from edge_node.config.retrieval import Pull, PullWeb
 from edge_node.config.schema import Config, PeerEntry, Receive, Storage
+from edge_node.config.secrets import MemoryVault
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.pull import Wanted
 from edge_node.domain.study import Role
@@ -51,11 +52,11 @@ def uid(study: int) -> str:
 class PullingNode:
     """`port` is where the PACS moves to; `peer` is asked. `accept` may be replaced to refuse instances."""
 
-    def __init__(self, site: Site, *, port: int | None = None) -> None:
+    def __init__(self, site: Site, *, port: int | None = None, vault: MemoryVault | None = None) -> None:
         self.site = site
         self.port = port or free_port()
         self.config: Config = site.config
-        self.work: Callable[..., Any] = roles.make_intake(site.config)
+        self.work: Callable[..., Any] = roles.make_intake(site.config, vault)
         self.refuse: EdgeNodeError | None = None
         self.received: list[tuple[str, str]] = []
         self.scp = StorageSCP(
@@ -73,7 +74,7 @@ class PullingNode:
             tell=lambda _about, _facts: None,
         )
         self.door.start()
-        self.node = open_node(site.config, Role.DICOM)
+        self.node = open_node(site.config, Role.DICOM, vault)
         self.stop = threading.Event()
         self.threads: list[threading.Thread] = []
 
