@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import pickle
+import time
 from collections.abc import Iterator
 from datetime import date, datetime
 from functools import partial
@@ -20,6 +21,7 @@ from edge_node.config.retrieval import Pull
 from edge_node.config.schema import Config, Deid, DeidRule, Node, PeerEntry, Worklist
 from edge_node.config.secrets import KEY_BYTES, MemoryVault, RoleKeys
 from edge_node.domain.errors import Quarantine, Retry, Stop
+from edge_node.domain.pull import Kind, Wanted
 from edge_node.domain.study import KeyClass, Role, TaskState
 from edge_node.pipeline import Done
 from edge_node.receive.landing import Arrival
@@ -28,15 +30,16 @@ from edge_node.service import memory_identity, roles
 from edge_node.service.doctor import examine
 from edge_node.service.memory_identity import after_identity, with_identity
 from edge_node.service.node import open_node
-from edge_node.service.pull_requests import patient_of_study
+from edge_node.service.pull_requests import named, patient_of_study
 from edge_node.service.recovering import plan, questions
 from edge_node.service.reidentify import Request, by_vault
 from edge_node.service.rekey import overview, rotate
 from edge_node.service.release import release_item
 from edge_node.service.setup import initialise
 from edge_node.service.snapshot import snapshot, study_detail
-from edge_node.store import lost, tables
+from edge_node.store import lost, pulls, tables
 from edge_node.store.lost import Lost
+from edge_node.store.pulls import Pulls
 from edge_node.store.receipt import Receipt
 from edge_node.store.tasks import Task, enqueue
 from tests.unit.deid.objects import instance_of, received
@@ -224,6 +227,37 @@ def test_only_what_fails_for_want_of_identity_waits_where_work_may_do_without(ru
         with_identity(run.node, wants)(task)
     with pytest.raises(Quarantine, match=r"worklist\.not-committed"):
         with_identity(run.node, fails)(task)
+
+
+def test_a_study_that_nobody_waits_for_has_its_identity_again_when_it_is_sent_again(run: Run) -> None:
+    key = run.take(image(1))
+    run.triaged(key, state=TaskState.DONE)
+    run.again()
+    assert run.waiting() == []
+    run.take(image(1))
+    assert run.node.vault.open(key), "so that its result can be taken back"
+
+
+def test_what_was_asked_to_be_pulled_ends_with_the_key_that_sealed_it(run: Run) -> None:
+    queue = Pulls(run.node.database, run.node.keyring, "test")
+    wanted = Wanted(Kind.PRIORS, "PAT-420042")
+    job, _ = queue.ask([named(run.node.keys.key("pseudonym"), wanted)], "a test", again=False)
+    run.again()
+    with run.node.database.read() as connection:
+        told = pulls.job(connection, job)
+    assert told is not None
+    assert (told["state"], told["cancelled"]) == ("CANCELLED", 1)
+    assert Pulls(run.node.database, run.node.keyring, "test").claim() is None
+
+
+def test_work_that_can_do_without_identity_has_patience_and_then_goes_on(run: Run) -> None:
+    key = run.take(image(1))
+    run.again()
+    work = after_identity(run.node, lambda _task: Done("order.unknown"), 300.0)
+    fresh, old = (Task(1, key, 1, "order", "", 1, 0, time.time() - age) for age in (1.0, 301.0))
+    with pytest.raises(Retry, match=r"identity\.asking"):
+        work(fresh)
+    assert work(old).code == "order.unknown"
 
 
 def test_a_study_finds_its_identity_under_whichever_rule_it_comes_again(run: Run) -> None:
