@@ -36,6 +36,7 @@ def examine(loaded: Loaded) -> Iterator[Check]:
     yield Check("configuration", "ok", str(loaded.path) if loaded.path else "defaults only, no file")
     for name, look in (
         ("node keys", _keys),
+        ("identity", _identity),
         ("escrow", _escrow),
         ("ledger", _ledger),
         ("audit chain", _audit),
@@ -71,6 +72,16 @@ def _keys(config: Config) -> Check:
             return Check("node keys", "warn", f"{path}: not used any more, and opens older backups", f"delete {path}")
     kept = "; the old site key is kept for studies under way" if keys.old_keys else ""
     return Check("node keys", "ok", ", ".join(keys.names) + kept)
+
+
+def _identity(config: Config) -> Check:
+    if not in_memory(config):
+        return Check("identity", "ok", "its key is on the disk")
+    waiting = snapshot(config).waiting_for_identity
+    if waiting:
+        codes = ", ".join(sorted({row["code"] for row in waiting}))
+        return Check("identity", "warn", f"{len(waiting)} studies wait for theirs: {codes}", "edge-node status")
+    return Check("identity", "ok", "its key is in memory only, and no study waits for its own")
 
 
 def _escrow(config: Config) -> Check:

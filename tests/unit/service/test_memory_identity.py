@@ -310,6 +310,9 @@ def test_status_and_study_show_why_a_study_waits(run: Run, config: Config) -> No
     with run.node.database.read() as connection:
         assert "identity" not in study_detail(connection, key)
     run.again()
+    [check] = [one for one in examine(Loaded(config, None, {})) if one.name == "identity"]
+    assert check.result == "warn"
+    assert "identity.asking" in check.detail
     [row] = snapshot(config).waiting_for_identity
     assert (row["study"], row["code"], row["looks"]) == (key, "identity.asking", 0)
     with run.node.database.read() as connection:
