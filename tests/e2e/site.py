@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -14,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import Select, select
+
 from edge_node.demo.pacs import ToyPacs
 from edge_node.demo.studies import DemoStudy
 from edge_node.demo.trainer import ToyTrainer
@@ -21,6 +24,8 @@ from edge_node.domain.errors import Retry
 from edge_node.domain.worklist import Peer
 from edge_node.service.echo import echo
 from edge_node.service.sender import SendReport, send_study
+from edge_node.store.database import Database
+from edge_node.store.tables import heartbeat, study
 
 PATIENCE_S = 90.0
 MODEL = Path(__file__).resolve().parents[2] / "configs" / "models" / "ref-ct-head-hyperdensity"
@@ -64,6 +69,7 @@ class Site:
             sections |= {"forward": {"url": trainer.url}, "consent": {"source": "allow-all"}}
         for name, options in extra.items():
             sections[name] = {**sections.get(name, {}), **options}
+        self.data = folder / str(sections["node"]["data_dir"])
         lines = []
         for name, options in sections.items():
             lines += [f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in options.items()), ""]
@@ -84,15 +90,21 @@ class Site:
 
     def start(self) -> None:
         """`edge-node run`, until the receiver answers C-ECHO and the models are proven."""
+        began = time.time()
         with (self.folder / "node.log").open("ab") as log:
             command = [sys.executable, "-m", "edge_node", "--config", str(self.config), "run"]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         self.wait_for("the receiver", self._answers)
-        started = {r["role"]: r["alive"] for r in self.ask("status")["roles"]}
-        self.wait_for("the models", lambda: self._roles().get("compute", False) or started.get("compute", False))
+        ready = select(heartbeat.c.role).where(heartbeat.c.state == "ready", heartbeat.c.started_at >= began)
+        self.wait_for("the models", lambda: "compute" in self._looked_up(ready))
 
-    def _roles(self) -> dict[str, bool]:
-        return {r["role"]: r["alive"] for r in self.ask("status")["roles"]}
+    def _looked_up(self, query: Select[Any]) -> list[Any]:
+        """The first column of a query, straight from the ledger: a command line for each look would slow the node."""
+        with contextlib.closing(self._ledger()) as ledger, ledger.read() as connection:
+            return list(connection.execute(query).scalars())
+
+    def _ledger(self) -> Database:
+        return Database(self.data / "ledger.sqlite3", read_only=True)
 
     def _answers(self) -> bool:
         assert self.process is not None
@@ -120,8 +132,8 @@ class Site:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
-    def send(self, study: DemoStudy, files: list[Path] | None = None) -> SendReport:
-        return send_study(files or study.files, self.peer, calling_ae=study.calling_ae)
+    def send(self, one: DemoStudy, files: list[Path] | None = None) -> SendReport:
+        return send_study(files or one.files, self.peer, calling_ae=one.calling_ae)
 
     def wait_for(self, what: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + PATIENCE_S
@@ -132,10 +144,8 @@ class Site:
             time.sleep(0.1)
 
     def wait_for_state(self, state: str, count: int = 1) -> list[dict[str, Any]]:
-        self.wait_for(f"{count} studies {state}", lambda: len(self._in(state)) >= count)
-        return self._in(state)
-
-    def _in(self, state: str) -> list[dict[str, Any]]:
+        there = select(study.c.study_key).where(study.c.state == state)
+        self.wait_for(f"{count} studies {state}", lambda: len(self._looked_up(there)) >= count)
         return [row for row in self.ask("study", "list") if row["state"] == state]
 
     def log(self) -> str:
