@@ -19,7 +19,7 @@ SUPERVISOR_VARIABLE = "EDGE_NODE_SUPERVISOR"
 FORGETFUL = {
     "PYTHONMALLOC": "malloc",
     "MALLOC_PERTURB_": "85",
-    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0",
+    "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1",
 }
 _ENVIRONMENT = threading.Lock()
 

@@ -97,6 +97,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with line(one, EXPLICIT) as peer:  # warm: what every process loads for the first object it sees
         say(peer, EXPLICIT, 1, "1.2.3.1")
         assert peer.status() == Status.SUCCESS
+    before = 0.0
+    while (now := sum(resident(process, "VmRSS") for process in processes(one))) > before + 1:
+        before = now  # some process of the node is still starting
+        time.sleep(2)
     yield one
     if one.process is not None and one.process.poll() is None:
         one.kill()

@@ -308,10 +308,10 @@ def test_only_those_on_the_list_of_callers_may_ask_and_nobody_may_store(site: Si
     try:
         stranger = AE(ae_title="STRANGER")
         stranger.add_requested_context(UnifiedProcedureStepPull)
-        assert stranger.associate("127.0.0.1", node.own.port, ae_title="EDGELIST").is_rejected
+        assert not stranger.associate("127.0.0.1", node.own.port, ae_title="EDGELIST").is_established
         viewer = AE(ae_title="VIEWER")
         viewer.add_requested_context(UnifiedProcedureStepPull)
-        assert viewer.associate("127.0.0.1", node.own.port, ae_title="OTHER").is_rejected
+        assert not viewer.associate("127.0.0.1", node.own.port, ae_title="OTHER").is_established
         viewer.add_requested_context(CTImageStorage)
         line = viewer.associate("127.0.0.1", node.own.port, ae_title="EDGELIST")
         assert [str(one.abstract_syntax) for one in line.accepted_contexts] == [str(UnifiedProcedureStepPull)]
