@@ -30,13 +30,13 @@ _SYNTAXES = {
     "1.2.840.10008.1.2.1.99": Syntax(deflated=True),
     "1.2.840.10008.1.2.2": Syntax(big=True),
 }
-# A marker in JPEG or JPEG-LS data: entropy-coded bytes after FF are 00..7F, restarts D0..D7, fill FF.
 _COUNT = re.compile(r"\+?\d{1,9}")
+# A marker in JPEG or JPEG-LS data: entropy-coded bytes after FF are 00..7F, restarts D0..D7, fill FF.
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 # Segments that decoding needs (ITU-T T.81 B.1.1.3, T.87 C.1.1): frames (not C8, reserved) and DHT, DAC; SOS, DQT, DNL,
-# DRI, DHP, EXP; SOF55 and LSE of JPEG-LS. Any other could say anything, and goes.
+# DRI, DHP, EXP; SOF55 and LSE of JPEG-LS. Any other could say anything, and goes; these are held to their form.
 _JPEG_SEGMENTS = frozenset([*range(0xC0, 0xC8), *range(0xC9, 0xD0), *range(0xDA, 0xE0), 0xF7, 0xF8])
-_SCAN, _TABLES = 0xDA, 0xDB
+_SCAN = 0xDA
 # Those of JPEG 2000 (ITU-T T.800 A.2, T.814 A): CAP, SIZ, COD, COC, TLM, PRF, PLM, PLT, CPF, QCD, QCC, RGN, POC, PPM,
 # PPT, CRG, COM, SOT. Lengths count here, so that an unknown one cannot be taken out: the object is refused.
 _J2K_SEGMENTS = frozenset([*range(0x50, 0x54), *range(0x55, 0x5A), *range(0x5C, 0x62), 0x63, 0x64, 0x90])
@@ -257,9 +257,10 @@ def _jpeg(data: bytes) -> Kept:
         end = start + 2 + int.from_bytes(data[start + 2 : start + 4], "big")
         if code == 0xD8 or end < start + 4 or end > len(data):
             refuse("a JPEG segment is broken")
-        if code == _TABLES and not _are_tables(data[start + 4 : end]):
-            refuse("a quantization table of a JPEG image is none")
-        if code not in _JPEG_SEGMENTS and not _decides_colours(code, data[start + 4 : end]):
+        if code in _JPEG_SEGMENTS:
+            if not _is_filled(code, data[start + 4 : end]):
+                refuse("a segment of a JPEG image holds something else")
+        elif not _decides_colours(code, data[start + 4 : end]):
             kept.append((run, start))
             run = end
         position = end
@@ -273,14 +274,28 @@ def _decides_colours(code: int, body: bytes) -> bool:
     return code == 0xE8 and body.startswith(b"mrfx") and len(body) == 5  # JPEG-LS colour transform
 
 
-def _are_tables(body: bytes) -> bool:
-    """Whether these are quantization tables of 8 or 16 bits, and nothing besides (T.81 B.2.4.1)."""
-    at = 0
-    while at < len(body):
-        if body[at] >> 4 > 1 or body[at] & 15 > 3:
-            return False
-        at += 129 if body[at] >> 4 else 65
-    return at == len(body)
+def _is_filled(code: int, body: bytes) -> bool:
+    """Whether a segment holds what it is for to its last byte, and nothing besides (T.81 B.2, T.87 C.2)."""
+    at, size = 0, len(body)
+    if code == 0xDB:  # quantization tables, of 8 or 16 bits
+        while at < size and body[at] >> 4 <= 1 and body[at] & 15 <= 3:
+            at += 129 if body[at] >> 4 else 65
+    elif code == 0xC4:  # Huffman tables: for each length of a code how many there are, then what they mean
+        while at < size and body[at] >> 4 <= 1 and body[at] & 15 <= 3:
+            at += 17 + sum(body[at + 1 : at + 17])
+    elif code == 0xCC:  # conditions of arithmetic coding
+        at = size & ~1
+    elif code == 0xDA:  # scan: its components
+        at = 4 + 2 * body[0] if size else -1
+    elif code == 0xF8:  # JPEG-LS: thresholds; a palette, and how it goes on; sizes
+        at = {1: 11, 2: size, 3: size, 4: 2 + 2 * body[1]}.get(body[0], -1) if size > 1 else -1
+    elif code in (0xDC, 0xDD):  # number of lines; restart interval, which JPEG-LS counts in up to four bytes
+        at = size if code == 0xDD and 2 <= size <= 4 else 2
+    elif code == 0xDF:  # expansion
+        at = 1
+    else:  # a frame: its components
+        at = 6 + 3 * body[5] if size > 5 else -1
+    return at == size
 
 
 def _jpeg_2000(data: bytes) -> Kept:

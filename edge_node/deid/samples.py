@@ -18,7 +18,7 @@ from edge_node.domain.errors import Quarantine
 _DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
 _AT_ONCE = 1 << 17
 LARGEST_FRAME = 256 << 20
-_BEGINNINGS = (b"\xff\xd8\xff", b"\xff\x4f\xff\x51")  # of JPEG and JPEG 2000 code streams
+_JPEG, _JPEG_2000 = b"\xff\xd8\xff", b"\xff\x4f\xff\x51"  # how code streams begin
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")  # of JPEG, among entropy-coded data
 _TILE_PART = re.compile(rb"\xff[\x90\xd9]")  # of JPEG 2000, behind the data of another, or the end
 _ALONE = frozenset([0x01, 0x4F, *range(0xD0, 0xD9)])  # markers without a segment
@@ -49,7 +49,9 @@ def compare(before: Body, after: Body, samples: int, *, endless: bool, closed: b
     table, *places = _places(after)
     found = {_read(after, table): None}  # of offsets, if nobody has put anything else there
     first = after.read(places[0][0], places[0][0] + 4) if places else b""
-    whole = first.startswith(_BEGINNINGS)  # of the others, video above all, no more is known than how they begin
+    whole = first.startswith(
+        (_JPEG, _JPEG_2000)
+    )  # of the others, video above all, no more is known than how they begin
     for start, stop in places:
         piece = _read(after, (start, stop if whole else min(stop, start + _HEAD)))
         found.update(dict.fromkeys(asides_of(piece, first)))
@@ -110,7 +112,7 @@ def _read(value: Body, place: tuple[int, int]) -> bytes:
 
 
 def _begins(value: Body, place: tuple[int, int]) -> bool:
-    return value.read(place[0], min(place[1], place[0] + 4)).startswith(_BEGINNINGS)
+    return value.read(place[0], min(place[1], place[0] + 4)).startswith((_JPEG, _JPEG_2000))
 
 
 def _frames(value: Body) -> Iterator[bytes]:
@@ -174,9 +176,9 @@ def asides_of(fragment: bytes, first: bytes) -> Iterator[bytes]:
 
     Of JPEG and JPEG 2000 everything but entropy-coded data; of what has no such places the head of the frame.
     """
-    if first.startswith(b"\xff\xd8\xff"):
+    if first.startswith(_JPEG):
         return _beside(fragment, b"\xff\xd8", 0xDA, _MARKER)
-    if first.startswith(b"\xff\x4f\xff\x51"):
+    if first.startswith(_JPEG_2000):
         return _beside(fragment, b"\xff\x4f", 0x93, _TILE_PART)
     return iter([fragment[:_HEAD]])
 

@@ -48,7 +48,8 @@ class Memory:
 
     def read(self, start: int, stop: int) -> bytes:
         view = self._view[start:stop]
-        return self._data[start:stop] if isinstance(self._data, bytes) else bytes(view)  # of bytes, all is no copy
+        # Of bytes all is no copy; the view was asked first because it knows whether this is closed.
+        return self._data[start:stop] if isinstance(self._data, bytes) else bytes(view)
 
     def chunks(self, start: int, stop: int) -> Iterator[Buffer]:
         view = self._view[start:stop]

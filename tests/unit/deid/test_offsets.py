@@ -21,7 +21,7 @@ from tests.unit.deid.test_apart import both_ways, encapsulated, pixels_apart_fro
 from tests.unit.deid.test_guard import verdict_of
 
 RLE = struct.pack("<16L", 1, 64, *[0] * 14) + bytes(16)
-JPEG = b"\xff\xd8\xff\xda\0\2\1\2\xff\xd9"
+JPEG = b"\xff\xd8\xff\xda\0\6\0\0\x3f\0\1\2\xff\xd9"
 VIDEO = "1.2.840.10008.1.2.4.102"
 NAME = b"Beeblebrox^Zaphod"
 SYNTAXES = [(str(RLELossless), RLE), (str(JPEGBaseline8Bit), JPEG), (VIDEO, b"\0\0\1\xb3" + bytes(60))]
