@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import os
 from collections.abc import Iterator
@@ -225,6 +226,9 @@ def _write_back(config: Config, vault: MemoryVault | None = None) -> None:
     if alerts(config):
         work = when_here(quality_work(node))
         life.thread(QUALITY, bench(node, "worklist", work, max_age_s=max_age, target=QUALITY).run)
+    if config.worklist.mode != "shadow":
+        # It takes seconds to load, for which the first result would wait, and that may be the urgent one.
+        importlib.import_module("edge_node.worklist.structured_report")
     code = life.wait()
     if code:
         raise SystemExit(code)
