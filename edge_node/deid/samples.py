@@ -49,9 +49,7 @@ def compare(before: Body, after: Body, samples: int, *, endless: bool, closed: b
     table, *places = _places(after)
     found = {_read(after, table): None}  # of offsets, if nobody has put anything else there
     first = after.read(places[0][0], places[0][0] + 4) if places else b""
-    whole = first.startswith(
-        (_JPEG, _JPEG_2000)
-    )  # of the others, video above all, no more is known than how they begin
+    whole = first.startswith((_JPEG, _JPEG_2000))  # of others, video above all, only how they begin is known
     for start, stop in places:
         piece = _read(after, (start, stop if whole else min(stop, start + _HEAD)))
         found.update(dict.fromkeys(asides_of(piece, first)))
