@@ -62,7 +62,7 @@ class Keeper:
             final = child.exitcode in NOT_AGAIN_SOON
             if final and vital:
                 raise Stop(f"{step}.cannot-start", f"the {name} process stops for its configuration, see the log above")
-            pause = LONGEST_PAUSE_S if final else min(LONGEST_PAUSE_S, PAUSE_S * 2**deaths)
+            pause = LONGEST_PAUSE_S if final else _pause(deaths)
             deaths += 1
             told: dict[str, object] = {"process": name, "code": f"{step}.cannot-start", "exit_code": child.exitcode}
             if final or deaths >= TOLD_AFTER:
@@ -80,3 +80,8 @@ class Keeper:
             else:
                 self._failing[name] = why
             self._life.tell(failing=list(self._failing.values()))
+
+
+def _pause(deaths: int) -> float:
+    """Seconds until it is started again after so many deaths in a row before this one, however many."""
+    return min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(deaths, 30))

@@ -118,6 +118,11 @@ def test_a_process_that_dies_once_is_started_again_and_one_that_keeps_dying_is_t
     assert not life.stop.is_set()
 
 
+@pytest.mark.parametrize("deaths", [0, 5, 1024, 10**6])
+def test_a_process_that_dies_for_days_is_tried_again_every_minute(deaths: int) -> None:
+    assert keeping.PAUSE_S <= keeping._pause(deaths) <= keeping.LONGEST_PAUSE_S
+
+
 def test_a_process_that_the_role_is_nothing_without_stops_it(config: Config, life: Life) -> None:
     Keeper(config, life).keep("pixels", "pixels", misconfigured, vital=True)
     until(life.stop.is_set)
