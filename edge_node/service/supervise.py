@@ -78,7 +78,7 @@ class Supervisor:
         now = time.monotonic()
         if not child.due:
             child.quick_deaths = 0 if now - child.started > STEADY_S else child.quick_deaths + 1
-            pause = min(RESTART_CAP_S, RESTART_FIRST_S * 2 ** max(0, child.quick_deaths - 1))
+            pause = _pause(child.quick_deaths)
             child.due = now + pause
             log.error("role.died", role=str(child.role), exit_code=ended, seconds=round(pause, 1))
         if now >= child.due:
@@ -96,3 +96,8 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 log.error("role.killed", role=str(child.role))  # noqa: TRY400  there is no exception to tell of
                 child.process.kill()
+
+
+def _pause(deaths: int) -> float:
+    """Seconds until a role is started again that died so often in a row, however often."""
+    return min(RESTART_CAP_S, RESTART_FIRST_S * 2.0 ** min(max(0, deaths - 1), 30))
