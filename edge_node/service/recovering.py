@@ -18,7 +18,7 @@ import structlog
 from edge_node.config.schema import Config
 from edge_node.config.secrets import MemoryVault, load_old_key
 from edge_node.deid import study_key_of
-from edge_node.domain.errors import EdgeNodeError, Retry
+from edge_node.domain.errors import EdgeNodeError, Retry, Stop
 from edge_node.domain.pull import Kind, Match, Wanted
 from edge_node.domain.study import Role
 from edge_node.service import beside
@@ -27,6 +27,7 @@ from edge_node.service.node import Node, open_node
 from edge_node.service.pulling import Archive, archive_of
 from edge_node.store import lost
 from edge_node.store.lost import Lost
+from edge_node.store.renewal import tell
 
 log = structlog.get_logger()
 
@@ -79,7 +80,7 @@ class Recovery:
         return {"waiting": len(waiting), "recovered": self.recovered}
 
     def run(self, stop: threading.Event) -> None:
-        """Look until told to stop. Only an error of the ledger itself leaves this loop."""
+        """Look until told to stop, whatever happens."""
         while not stop.is_set():
             try:
                 self.look(stop)
@@ -131,6 +132,10 @@ class Recovery:
                 after = time.time() + pause(study.looks + 1) if looked else 0.0
                 lost.stands(connection, study.study_key, why, not_before=after, looked=looked)
 
+    def _says(self, study: Lost, why: EdgeNodeError) -> None:
+        with self._node.database.write() as connection:
+            tell(connection, study.study_key, why)
+
     def _ask(self, due: dict[str, Lost], stop: threading.Event) -> None:
         """Ask day by day and fetch what is found at once: the most urgent shall not wait for the last question.
 
@@ -162,12 +167,15 @@ class Recovery:
                 yield study_key_of(key, match.study_uid), match
 
     def _fetch(self, study: Lost, match: Match, stop: threading.Event) -> None:
-        self._stand([study], asking())  # what an earlier look said of it is no more
+        # Counted before it is tried: one that kills this process, by its size perhaps, must keep no other waiting.
+        self._stand([study], asking(), looked=True)
         try:
             said = self._archive.retrieve(match, lambda: not stop.is_set(), lambda: None)
-        except Retry as error:  # it answered a moment ago: one that it cannot send must keep no other waiting
+        except Stop:  # ours, such as a certificate that is gone: it is the same for all
+            raise
+        except Exception as error:  # it answered a moment ago: neither must one that it cannot send, or we not take
             if not stop.is_set():
-                self._stand([study], _unanswered(error), looked=True)
+                self._says(study, _unanswered(_known(error)))
             return
         left = self._arrived(study, stop)
         with self._node.database.read() as connection:
@@ -179,7 +187,7 @@ class Recovery:
             return
         why = refused or _incomplete(left)
         log.warning("identity.waiting", study=study.study_key, code=why.code, count=left)
-        self._stand([study], why, looked=True)
+        self._says(study, why)
 
     def _arrived(self, study: Lost, stop: threading.Event) -> int:
         """How many envelopes are missing still, once none is or no more come."""
@@ -218,6 +226,14 @@ def _incomplete(count: int) -> Retry:
         f"the PACS has the study, and {count} of its identities did not come with it."
         " Send it to the node again, then edge-node study retry",
     )
+
+
+def _known(error: Exception) -> EdgeNodeError:
+    """Our own errors as they are; of a surprise no more than its kind."""
+    if isinstance(error, EdgeNodeError):
+        return error
+    log.exception("identity.unexpected")
+    return EdgeNodeError(f"internal.{type(error).__name__}", "unexpected error, see the log of the dicom role")
 
 
 def _unanswered(error: EdgeNodeError) -> Retry:

@@ -44,7 +44,7 @@ class MemoryNode:
         self.web = ""
         self.method = method
         self.folder = folder / "data"
-        self._further = config
+        self.further = config
         initialise(self.config)
         self.running: PullingNode | None = None
 
@@ -57,7 +57,7 @@ class MemoryNode:
             pull=pull,
             pull_web=PullWeb(url=self.web),
             peers={"pacs": PeerEntry(ae_title="PACS", host="127.0.0.1", port=self.archive_port)},
-            **self._further,
+            **self.further,
         )
 
     def start(self) -> None:

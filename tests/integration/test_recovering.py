@@ -21,6 +21,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelGet,
 )
 
+from edge_node.config.schema import Receive
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.status import Status
 from edge_node.service import recovering, roles
@@ -318,3 +319,42 @@ def test_a_study_that_the_archive_cannot_send_keeps_no_other_waiting(node: Memor
         assert node.code(well) == ""
     finally:
         liar.close()
+
+
+def test_a_study_that_we_cannot_take_keeps_no_other_waiting_either(tmp_path: Path, node: MemoryNode) -> None:
+    large = today(1, Rows=1200, Columns=1200)
+    large.PixelData = bytes(2 * 1200 * 1200)
+    sent = {one.StudyInstanceUID: dcmread(part10(one, tmp_path)) for one in (large, today(1, study=2))}
+    liar = Liar([large, today(1, study=2)], sent)
+    try:
+        node.further = {"receive": Receive(max_object_mb=1)}
+        node.method, node.archive_port = "get", liar.port
+        node.start()
+        stuck, well = node.take(large), node.take(today(1, study=2))
+        node.restart()
+        node.look()
+        [row] = node.rows("lost_identity")
+        assert (row["study_key"], row["code"], row["looks"]) == (stuck, "identity.unanswered", 1)
+        assert "pull.object-too-large" in row["message"]
+        assert node.code(well) == ""
+    finally:
+        liar.close()
+
+
+def test_a_study_that_kills_the_process_was_counted_before_and_lets_others_go_first(
+    node: MemoryNode, archive: Orthanc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(archive, tmp_path, today(1))
+    node.start()
+    key = node.take(today(1))
+    node.restart()
+
+    def killed(*_words: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(node.recovery._archive, "retrieve", killed)
+    with pytest.raises(SystemExit):
+        node.look()
+    [row] = node.rows("lost_identity")
+    assert (row["study_key"], row["looks"]) == (key, 1)
+    assert row["not_before"] > time.time()
