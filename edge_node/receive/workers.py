@@ -34,6 +34,7 @@ log = structlog.get_logger()
 
 AcceptAll = Callable[[Sequence[IdentifiedInstance | IdentifiedSignal]], list[Receipt | EdgeNodeError]]
 START_S = 60.0
+AGAIN_S = 2.0  # after a replacement that did not start
 WORK_S = 600.0  # a worker that takes longer over a batch is taken for dead
 FORGET_S = 60.0  # after its last instance a worker is replaced: what it has seen is gone with it
 BATCH = 16
@@ -88,12 +89,18 @@ def _answer(kind: str, *words: Any) -> Receipt | EdgeNodeError:
     return (Retry if kind == "retry" else EdgeNodeError)(code, message, hint=hint)
 
 
+def _not_ready(why: str) -> Retry:
+    return Retry(
+        "receive.worker-not-ready", why, hint="see the log above; `edge-node doctor` checks recipe, keys and ledger"
+    )
+
+
 @dataclass(slots=True, eq=False)
 class _Worker:
     process: BaseProcess
     pipe: socket.socket
     used: float = 0.0  # when it last answered; 0: never
-    leaving: bool = False
+    leaving: bool = False  # somebody sees to its successor
 
 
 @dataclass(slots=True, eq=False)
@@ -208,13 +215,16 @@ class WorkerPool:
             self._free(worker)
 
     def _spawn(self) -> _Worker:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        process = self._context.Process(
-            target=_serve, args=(theirs, self._make_accept, self._arguments), name="deid", daemon=True
-        )
-        with self._spawning():
-            process.start()
-        theirs.close()
+        """A worker that begins. Raises Retry("receive.worker-not-ready") where the system has none to give."""
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            process = self._context.Process(
+                target=_serve, args=(theirs, self._make_accept, self._arguments), name="deid", daemon=True
+            )
+            with theirs, self._spawning():
+                process.start()
+        except OSError as error:  # no memory, no process, no handle
+            raise _not_ready(f"a de-identifying worker cannot be started: {error.strerror}") from None
         return _Worker(process, ours)
 
     def _wait_ready(self, worker: _Worker) -> None:
@@ -225,11 +235,18 @@ class WorkerPool:
                 return
         except OSError:
             pass
-        raise Retry(
-            "receive.worker-not-ready",
-            "a de-identifying worker did not start",
-            hint="see the log above; `edge-node doctor` checks recipe, keys and ledger",
-        )
+        raise _not_ready("a de-identifying worker did not start")
+
+    def _fresh(self) -> _Worker:
+        """A worker that is ready. Raises Retry("receive.worker-not-ready")."""
+        worker = self._spawn()
+        try:
+            self._wait_ready(worker)
+        except Retry:
+            worker.pipe.close()
+            worker.process.kill()
+            raise
+        return worker
 
     def accept(self, arrival: Arrival) -> Receipt:
         """Block until the instance is durable. Raises what the worker raised; Retry when two died or all are busy.
@@ -307,17 +324,15 @@ class WorkerPool:
             done = next((worker for worker in self._idle if 0 < worker.used < before), None)
         if done is None or self._closing.is_set():
             return
-        fresh = self._spawn()
-        try:
-            self._wait_ready(fresh)
-        except Retry:
-            fresh.process.kill()
-            raise
+        fresh = self._fresh()
         with self._lock:
-            done.leaving = True
+            replaced, done.leaving = done.leaving, True
             idle = done in self._idle
             if idle:
                 self._idle.remove(done)
+        if replaced:  # it died meanwhile, and has its successor
+            fresh.pipe.close()
+            return
         self._free(fresh)
         if idle:  # else it goes when it is free
             done.pipe.close()
@@ -341,21 +356,19 @@ class WorkerPool:
         worker.pipe.close()
         worker.process.join(1.0)
         worker.process.kill()
-        if self._closing.is_set() or worker.leaving:
+        with self._lock:
+            replaced, worker.leaving = worker.leaving, True
+        if replaced or self._closing.is_set():
             return
         log.error("worker.replaced", code=str(worker.process.exitcode))
 
         def again() -> None:
             while not self._closing.is_set():
-                fresh = self._spawn()
                 try:
-                    self._wait_ready(fresh)
+                    self._free(self._fresh())
+                    return
                 except Retry:
-                    fresh.process.kill()
-                    self._closing.wait(2.0)
-                    continue
-                self._free(fresh)
-                return
+                    self._closing.wait(AGAIN_S)
 
         threading.Thread(target=again, name="worker-restart", daemon=True).start()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
+import signal as signals
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -185,6 +188,58 @@ def test_nobody_waits_for_the_replacement_of_a_worker() -> None:
         while len(multiprocessing.active_children()) > 1:
             assert time.monotonic() < deadline, "the old worker stayed"
             time.sleep(0.05)
+    finally:
+        pool.close()
+
+
+def test_a_worker_that_dies_while_its_successor_starts_has_one_successor_and_not_two(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pool = WorkerPool(1, say_who, (), wait_s=20)
+    pool.start()
+    fresh = pool._fresh
+
+    def while_it_dies() -> workers._Worker:
+        monkeypatch.setattr(pool, "_fresh", fresh)
+        made = fresh()
+        os.kill(int(first), signals.SIGKILL)
+        assert process_of(pool) not in (first, str(made.process.pid))
+        return made
+
+    try:
+        first = process_of(pool)
+        monkeypatch.setattr(pool, "_fresh", while_it_dies)
+        pool.forget(0)
+        assert len(pool._idle) == 1
+        deadline = time.monotonic() + 10
+        while len(multiprocessing.active_children()) > 1:
+            assert time.monotonic() < deadline, "the second successor stayed"
+            time.sleep(0.05)
+    finally:
+        pool.close()
+
+
+def test_a_system_that_has_no_process_to_give_now_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "AGAIN_S", 0.05)
+    pool, answers = WorkerPool(1, accept_or_die, (), wait_s=20), list[Receipt]()
+    pool.start()
+    pair, left = socket.socketpair, [OSError(errno.EMFILE, "x"), OSError(errno.EAGAIN, "x")]
+
+    def none_left(*words: int) -> tuple[socket.socket, socket.socket]:
+        if left:
+            raise left.pop()
+        return pair(*words)
+
+    monkeypatch.setattr(workers.socket, "socketpair", none_left)
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join(5)
+    sending = threading.Thread(target=lambda: answers.append(accept(pool, b"live")), daemon=True)
+    try:
+        sending.start()
+        sending.join(20)
+        assert [answer.received for answer in answers] == [Received.STORED]
+        assert not left
     finally:
         pool.close()
 
