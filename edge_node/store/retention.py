@@ -16,7 +16,7 @@ from edge_node.store import announcements, audit, escrow
 from edge_node.store.database import Database
 from edge_node.store.keyring import destroy
 from edge_node.store.spool import idle_segments, remove_segment
-from edge_node.store.tables import envelope, finding, instance, quarantine, study
+from edge_node.store.tables import envelope, finding, instance, lost_identity, quarantine, study
 from edge_node.store.tasks import unfinished
 
 ANNOUNCED_DAYS = 30.0  # a step that is still in progress then was forgotten by its modality
@@ -41,6 +41,7 @@ def destroy_identity(connection: Connection, study_key: str, revision: int) -> N
     ):
         destroy(connection, study_key, KeyClass.ENVELOPE)
         connection.execute(delete(envelope).where(envelope.c.study_key == study_key))
+        connection.execute(delete(lost_identity).where(lost_identity.c.study_key == study_key))  # nor asked for again
 
 
 def destroy_clean(connection: Connection, study_key: str, revision: int) -> None:

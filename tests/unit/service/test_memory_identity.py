@@ -27,6 +27,7 @@ from edge_node.pipeline import Done
 from edge_node.receive.landing import Arrival
 from edge_node.receive.local import LocalDoor
 from edge_node.service import memory_identity, roles
+from edge_node.service.compute_steps import purge_work
 from edge_node.service.doctor import examine
 from edge_node.service.memory_identity import after_identity, with_identity
 from edge_node.service.node import open_node
@@ -236,6 +237,27 @@ def test_a_study_that_nobody_waits_for_has_its_identity_again_when_it_is_sent_ag
     assert run.waiting() == []
     run.take(image(1))
     assert run.node.vault.open(key), "so that its result can be taken back"
+
+
+def test_an_identity_whose_time_is_over_is_asked_for_no_more_and_what_comes_of_it_is_destroyed_anew(run: Run) -> None:
+    key = run.take(image(1))
+    run.again()
+    run.triaged(key, state=TaskState.DONE)
+    with run.node.database.write() as connection:
+        enqueue(connection, key, 1, "purge", target="envelope")
+    assert run.waiting() == [key]
+    task = run.node.tasks.claim("purge", "envelope", 60.0)
+    assert isinstance(task, Task)
+    done = purge_work(run.node)(task)
+    with run.node.database.write() as connection:
+        assert done.commit is not None
+        done.commit(connection)
+        run.node.tasks.done(connection, task, done.code, {})
+    assert run.waiting() == []
+    run.take(image(1))
+    [purge] = [row for row in run.rows("task") if row["step"] == "purge"]
+    assert run.rows("envelope") != []
+    assert purge["state"] == TaskState.READY, "what was sealed again is destroyed again"
 
 
 def test_what_was_asked_to_be_pulled_ends_with_the_key_that_sealed_it(run: Run) -> None:
