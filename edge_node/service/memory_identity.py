@@ -29,11 +29,11 @@ _GONE = ("vault.destroyed", "store.key-destroyed", "worklist.identity-incomplete
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A run of the dicom role: its store, and where the vault key is in memory, that key and the right to have one."""
+    """A run of the dicom role: its store, its hold on what it seals, and the vault key where that is in memory."""
 
     node: Node
+    held: Held
     vault: MemoryVault | None = None
-    held: Held | None = None
 
 
 def begin(config: Config) -> Begun:
@@ -41,16 +41,19 @@ def begin(config: Config) -> Begun:
 
     Raises Stop as `open_node`, and ``identity.in-use``.
     """
+    held = Held(config, alone=in_memory(config))
     if not in_memory(config):
         node = open_node(config, Role.DICOM)
         with node.database.read() as connection:
             was_in_memory = bool(lost.life(connection))
         if was_in_memory:
+            held.hold(alone=True)
             with node.database.write() as connection:
                 lost.end_memory(connection, node.actor)
             node.database.shred_journal()
-        return Begun(node)
-    held, vault = Held(config), MemoryVault.fresh()
+            held.hold(alone=False)
+        return Begun(node, held)
+    vault = MemoryVault.fresh()
     node = open_node(config, Role.DICOM, vault)
     with node.database.write() as connection:
         lost.begin_life(
@@ -63,7 +66,7 @@ def begin(config: Config) -> Begun:
             listed_since=_listed_since(config),
         )
     node.database.shred_journal()
-    return Begun(node, vault, held)
+    return Begun(node, held, vault)
 
 
 def needs_identity(config: Config, writer: str) -> bool:

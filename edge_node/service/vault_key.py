@@ -1,4 +1,4 @@
-"""The vault key of a site that keeps it in memory only: who may make one, and who must do without."""
+"""The vault key of a site that keeps it in memory only: who may make one or destroy, and who must do without."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ LOCK = "identity.lock"
 
 
 class Held:
-    """The one run of the dicom role that may destroy what earlier runs sealed; let go when the process ends."""
+    """Held by a run of the dicom role until its process ends: no other run destroys meanwhile what it seals.
 
-    def __init__(self, config: Config) -> None:
+    Whoever destroys what earlier runs sealed is `alone`: none of them may be running still.
+    """
+
+    def __init__(self, config: Config, *, alone: bool) -> None:
         path = config.node.data_dir / LOCK
         try:
             handle = os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -27,9 +30,14 @@ class Held:
                 hint="edge-node init, as the user the node runs as",
                 exit_code=ExitCode.NOT_PERMITTED if isinstance(error, PermissionError) else 74,
             ) from None
+        self._handle = handle
         self.release = weakref.finalize(self, os.close, handle)
+        self.hold(alone=alone)
+
+    def hold(self, *, alone: bool) -> None:
+        """Hold it from now on like this. Raises Stop ``identity.in-use``."""
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
         except BlockingIOError:
             self.release()
             raise Stop(

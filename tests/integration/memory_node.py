@@ -67,7 +67,6 @@ class MemoryNode:
 
     def crash(self) -> None:
         assert self.running is not None
-        assert self.begun.held is not None
         self.running.close()
         self.begun.node.database.close()
         self.begun.held.release()

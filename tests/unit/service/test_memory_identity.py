@@ -62,8 +62,7 @@ class Run:
     def again(self) -> None:
         """The power goes, and comes back."""
         self.node.database.close()
-        if self.begun.held is not None:
-            self.begun.held.release()
+        self.begun.held.release()
         self.begin()
 
     def take(self, *objects: Dataset) -> str:
@@ -345,6 +344,19 @@ def test_a_second_dicom_role_may_not_destroy_what_the_first_holds(run: Run, conf
     key = run.take(image(1))
     with pytest.raises(Stop, match=r"identity\.in-use"):
         memory_identity.begin(config)
+    assert run.node.vault.open(key)
+
+
+@pytest.mark.parametrize("first", ["memory", "disk"])
+def test_nor_may_one_with_the_key_in_another_place(run: Run, first: str) -> None:
+    memory = run.config
+    disk = memory.model_copy(update={"node": Node(data_dir=memory.node.data_dir)})
+    initialise(disk)
+    run.config, other = (memory, disk) if first == "memory" else (disk, memory)
+    run.again()
+    key = run.take(image(1))
+    with pytest.raises(Stop, match=r"identity\.in-use"):
+        memory_identity.begin(other)
     assert run.node.vault.open(key)
 
 
