@@ -117,7 +117,8 @@ def _page(shot: dict[str, Any]) -> Group:
         failing = _grid("role", "process", "exit code", "why")
         for row in shot["failing"]:
             why = f"{row['code']} (edge-node docs {row['code']})"
-            failing.add_row(row["role"], row["process"], str(row["exit_code"]), why)
+            code = row["exit_code"]  # none: there was no room to start it
+            failing.add_row(row["role"], row["process"], "" if code is None else str(code), why)
         parts += ["", Text("processes that do not stay (see the log of their role)", "bold red"), failing]
     parts += [
         "",

@@ -48,16 +48,20 @@ class Keeper:
         context, deaths = multiprocessing.get_context("spawn"), 0
         while True:
             child = context.Process(target=logs.guarded, args=(body, self._config), name=name, daemon=True)
-            with starting(forgetful=True):
-                child.start()
+            try:
+                with starting(forgetful=True):
+                    child.start()
+            except OSError as error:  # no memory or no handles for a process, which will pass: no role shall end for it
+                log.error("process.not-started", process=name, reason=error.strerror)  # noqa: TRY400  that says it all
             begun = time.monotonic()
             while child.is_alive() and not stop.wait(0.2):
                 if deaths and time.monotonic() - begun > STEADY_S:
                     deaths = 0
                     self._tell(name, None)
             if stop.is_set():
-                child.terminate()
-                child.join(DRAIN_S)
+                if child.pid is not None:
+                    child.terminate()
+                    child.join(DRAIN_S)
                 return
             final = child.exitcode in NOT_AGAIN_SOON
             if final and vital:

@@ -258,8 +258,12 @@ def _table(title: str, columns: tuple[str, ...], rows: list[tuple[object, ...]])
     if not rows:
         return ""
     head = "".join(f"<th>{html.escape(c)}</th>" for c in columns)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(str(c))}</td>" for c in row) + "</tr>" for row in rows)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
     return f"<h2>{html.escape(title)}</h2><table><tr>{head}</tr>{body}</table>"
+
+
+def _cell(value: object) -> str:
+    return f"<td>{html.escape('' if value is None else str(value))}</td>"
 
 
 def _about(row: dict[str, Any]) -> str:

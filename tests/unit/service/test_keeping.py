@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,27 @@ def test_a_process_that_dies_once_is_started_again_and_one_that_keeps_dying_is_t
 @pytest.mark.parametrize("deaths", [0, 5, 1024, 10**6])
 def test_a_process_that_dies_for_days_is_tried_again_every_minute(deaths: int) -> None:
     assert keeping.PAUSE_S <= keeping._pause(deaths) <= keeping.LONGEST_PAUSE_S
+
+
+def test_a_process_that_there_is_no_memory_for_is_tried_again_and_stops_nobody(
+    config: Config, life: Life, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, short = keeping.starting, iter(range(keeping.TOLD_AFTER))
+
+    @contextmanager
+    def starting(*, forgetful: bool) -> Iterator[None]:
+        if next(short, None) is not None:
+            raise BlockingIOError
+        with begin(forgetful=forgetful):
+            yield
+
+    monkeypatch.setattr(keeping, "starting", starting)
+    (config.node.data_dir / "right").touch()
+    Keeper(config, life).keep("pull", "pull", mended, vital=True)
+    until(lambda: life._detail.get("failing"))
+    assert life._detail["failing"] == [{"process": "pull", "code": "pull.cannot-start", "exit_code": None}]
+    until(lambda: begun(config))
+    assert not life.stop.is_set()
 
 
 def test_a_process_that_the_role_is_nothing_without_stops_it(config: Config, life: Life) -> None:
