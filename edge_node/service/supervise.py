@@ -82,7 +82,13 @@ class Supervisor:
             child.due = now + pause
             log.error("role.died", role=str(child.role), exit_code=ended, seconds=round(pause, 1))
         if now >= child.due:
-            fresh = self._start(child.role)
+            try:
+                fresh = self._start(child.role)
+            except OSError as error:  # no memory or no handles for a process: it will pass
+                log.error("role.not-started", role=str(child.role), reason=error.strerror)  # noqa: TRY400  that says it all
+                child.quick_deaths += 1
+                child.due = now + _pause(child.quick_deaths)
+                return
             child.process, child.started, child.due = fresh.process, fresh.started, 0.0
 
     def _drain(self, children: list[_Child]) -> None:
