@@ -79,8 +79,9 @@ class WebArchive:
                     if word == TOO_LARGE:
                         raise Quarantine(
                             "pull.object-too-large",
-                            f"{self._server} sends an object larger than [receive] max_object_mb; it was cut off",
-                            hint="raise receive.max_object_mb",
+                            f"{self._server} sends an object over [receive] max_object_mb or [stow] memory_mb;"
+                            " it was cut off",
+                            hint="raise the smaller of the two; or pull.method = move, which needs less memory",
                         )
                     safe = taken.status is Status.SUCCESS
                     sent, failed = sent + safe, failed + (not safe)

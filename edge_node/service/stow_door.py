@@ -28,8 +28,15 @@ log = structlog.get_logger()
 CALLING_AE = "STOW"
 
 
-class _Full(Exception):
-    """The object is larger than an object may be, or memory for all of them is used up."""
+TOO_LARGE = "stow.too-large"
+
+
+class _Unfit(Exception):
+    """The object is not taken further; `word` says why."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(word)
+        self.word = word
 
 
 class Memory:
@@ -40,7 +47,7 @@ class Memory:
     """
 
     def __init__(self, size: int, patience_s: float) -> None:
-        self.left = size
+        self.size = self.left = size
         self._patience_s = patience_s
         self._accounts: list[Account] = []
         self._changed = threading.Condition()
@@ -48,7 +55,7 @@ class Memory:
     @contextmanager
     def account(self, largest: int) -> Iterator[Account]:
         """What one object takes; given back at the end."""
-        account = Account(self, largest)
+        account = Account(self, min(largest, self.size))
         with self._changed:
             self._accounts.append(account)
         try:
@@ -60,19 +67,16 @@ class Memory:
                 self._changed.notify_all()
 
     def take(self, account: Account, size: int) -> None:
-        """Raises _Full."""
+        """Raises _Unfit."""
         deadline = time.monotonic() + self._patience_s
         with self._changed:
             while size > self.left:
                 holders = [one for one in self._accounts if one.taken]
                 if not holders or holders[-1] is account or time.monotonic() > deadline:
-                    raise _Full
+                    raise _Unfit("stow.memory-full")
                 self._changed.wait(1.0)
             self.left -= size
             account.taken += size
-
-
-TOO_LARGE = "stow.too-large"
 
 
 class Account:
@@ -84,9 +88,9 @@ class Account:
         self.taken = 0
 
     def take(self, size: int) -> None:
-        """Raises _Full."""
+        """Raises _Unfit."""
         if self.taken + size > self._largest:
-            raise _Full
+            raise _Unfit(TOO_LARGE)
         self._memory.take(self, size)
 
 
@@ -136,8 +140,8 @@ class Door:
                     head.transfer_syntax, sop_class, sop_instance, self._calling_ae, self._called, peer, memory
                 )
                 receipt = self._line().give(offer)
-        except _Full:
-            return Answered(Status.OUT_OF_RESOURCES, sop_class, sop_instance), TOO_LARGE
+        except _Unfit as unfit:
+            return Answered(Status.OUT_OF_RESOURCES, sop_class, sop_instance), unfit.word
         except Quarantine as error:
             return Answered(Status.CANNOT_UNDERSTAND), error.code
         except Retry as error:

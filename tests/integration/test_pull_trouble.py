@@ -31,6 +31,7 @@ from edge_node.domain.pull import Kind, Match, Pulled, Retrieved, Wanted
 from edge_node.domain.status import Status
 from edge_node.service import pulling
 from edge_node.service.pulling import Puller
+from edge_node.service.stow_door import Memory
 from tests.integration.announcing_hospital import encoded
 from tests.integration.peers_orthanc import free_port
 from tests.integration.puller import PullingNode, part10, uid
@@ -153,10 +154,11 @@ def test_objects_that_are_large_together_and_not_alone_all_come(node: PullingNod
     assert list(node.studies().values()) == [8]
 
 
-class Endless(BaseHTTPRequestHandler):
-    """Finds one study, and sends an object that never ends."""
+class OneObject(BaseHTTPRequestHandler):
+    """Finds one study, and sends an object; one that never ends, if it shall not end."""
 
     def do_GET(self) -> None:
+        server: Any = self.server
         self.send_response(200)
         if "?" in self.path:
             body = b'[{"0020000D":{"vr":"UI","Value":["' + uid(1).encode() + b'"]}}]'
@@ -167,28 +169,57 @@ class Endless(BaseHTTPRequestHandler):
         self.send_header("Content-Type", 'multipart/related; type="application/dicom"; boundary=b')
         self.end_headers()
         with suppress(OSError):
-            self.wfile.write(b"--b\r\n\r\n" + self.server.object)  # type: ignore[attr-defined]
-            while True:
+            self.wfile.write(b"--b\r\n\r\n" + server.object)
+            while not server.ends:
                 self.wfile.write(bytes(1 << 20))
+            self.wfile.write(b"\r\n--b--\r\n")
 
     def log_message(self, *_: object) -> None:
         """Nothing."""
 
 
-def test_an_object_without_end_is_cut_off_on_the_web_too(node: PullingNode, tmp_path: Path) -> None:
-    server: Any = HTTPServer(("127.0.0.1", 0), Endless)
-    server.object = part10(image(1), tmp_path).read_bytes()[:-2]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+@contextmanager
+def web_with(one: bytes, *, ends: bool) -> Iterator[str]:
+    """The address of a DICOMweb server with one object."""
+    server: Any = HTTPServer(("127.0.0.1", 0), OneObject)
+    server.object, server.ends = one, ends
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
-        puller = node.asking(1, method="web", web=f"http://127.0.0.1:{server.server_port}")
-        puller._archive._door._largest = 8_000_000  # type: ignore[attr-defined]
-        begun = time.monotonic()
-        row = worked(node, puller)
-        assert time.monotonic() - begun < 15
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.mark.parametrize("option", ["max_object_mb", "memory_mb"])
+def test_an_object_without_end_is_cut_off_on_the_web_too(node: PullingNode, tmp_path: Path, option: str) -> None:
+    with web_with(part10(image(1), tmp_path).read_bytes()[:-2], ends=False) as address:
+        puller = node.asking(1, method="web", web=address)
+        door: Any = puller._archive._door  # type: ignore[attr-defined]
+        if option == "max_object_mb":
+            door._largest = 8_000_000
+        else:
+            door._memory = Memory(8_000_000, 20.0)
+        begun = time.monotonic()
+        row = worked(node, puller)
+        assert time.monotonic() - begun < 15
     assert (row["state"], row["code"]) == ("FAILED", "pull.object-too-large")
+    assert f"] {option}" in str(row["message"])
+
+
+def test_an_object_for_which_others_leave_no_memory_is_asked_for_again(
+    node: PullingNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulling, "ARRIVAL_S", 0.1)
+    with web_with(part10(sized(1, 512), tmp_path).read_bytes(), ends=True) as address:
+        puller = node.asking(1, method="web", web=address)
+        memory = Memory(1 << 20, 20.0)
+        puller._archive._door._memory = memory  # type: ignore[attr-defined]
+        with memory.account(1 << 20) as other:
+            other.take(900_000)
+            row = worked(node, puller)
+        assert (row["state"], row["code"]) == ("WAITING", "pull.incomplete")
+        assert worked(node, puller)["code"] == "pull.complete"
 
 
 class Pages(BaseHTTPRequestHandler):
@@ -222,7 +253,7 @@ def pages(count: int, *, knows_no_offset: bool = False, at_the_end: int = 200) -
     server: Any = HTTPServer(("127.0.0.1", 0), Pages)
     server.uids, server.asked = [f"1.2.3.{number}" for number in range(count)], []
     server.knows_no_offset, server.at_the_end = knows_no_offset, at_the_end
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     yield server
     server.shutdown()
     server.server_close()
