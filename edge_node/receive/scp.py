@@ -350,8 +350,9 @@ class StorageSCP:
         return Status.SUCCESS
 
     def _keep_pace(self, arrival: Arrival) -> None:
-        sender = f"{arrival.calling_ae} {arrival.peer}"
-        time.sleep(self._pace.wait_s(sender, arrival.size, time.monotonic()))
+        wait_s = self._pace.wait_s(f"{arrival.calling_ae} {arrival.peer}", arrival.size, time.monotonic())
+        if wait_s:  # to sleep for no time takes as long as a timer is coarse
+            time.sleep(wait_s)
 
     def _refuse(
         self, association: StorageAssociation, reason: str, size: int = 0, status: int = Status.OUT_OF_RESOURCES
