@@ -56,22 +56,12 @@ class Announcing:
 def accepting_both(
     instances: AcceptInstances, signals: Announcing
 ) -> Callable[[Sequence[IdentifiedInstance | IdentifiedSignal]], list[Receipt | EdgeNodeError]]:
-    """One accepting function for a batch that holds both; an answer for each, in order.
-
-    Instances first: a step that ends is then never announced before what was received with it.
-    """
+    """One accepting function for instances and for announcements, which never come in one batch; an answer for each."""
 
     def accept(batch: Sequence[IdentifiedInstance | IdentifiedSignal]) -> list[Receipt | EdgeNodeError]:
         objects = [one for one in batch if isinstance(one, IdentifiedInstance)]
-        answered = iter(instances(objects) if objects else ())
-        found = [next(answered) if isinstance(one, IdentifiedInstance) else None for one in batch]
-        return [
-            signals.accept(one) if isinstance(one, IdentifiedSignal) else answer or _unanswered()
-            for one, answer in zip(batch, found, strict=True)
-        ]
+        if objects:
+            return instances(objects)
+        return [signals.accept(one) for one in batch if isinstance(one, IdentifiedSignal)]
 
     return accept
-
-
-def _unanswered() -> Retry:
-    return Retry("receive.worker-failed", "an instance was not answered")
