@@ -101,6 +101,11 @@ class Orthanc:
         """The JSON answer of Orthanc's REST API."""
         return json.loads(self.request(path))
 
+    def clear(self) -> None:
+        """Delete all it holds."""
+        for patient in self.get("/patients"):
+            self.request(f"/patients/{patient}", method="DELETE")
+
     def instances(self) -> dict[str, bytes]:
         """The file of every instance held, by SOP Instance UID."""
         return {

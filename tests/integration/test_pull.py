@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import threading
 import time
@@ -26,6 +25,7 @@ from edge_node.domain.status import Status
 from edge_node.service.pulling import Puller
 from edge_node.store import pulls
 from tests.integration.needed_tools import need
+from tests.integration.peers_dcmtk import dcmqrscp
 from tests.integration.peers_orthanc import Orthanc, free_port
 from tests.integration.puller import PullingNode, fill, part10, uid
 from tests.unit.service.site import Site, image, needles_in, site
@@ -232,34 +232,8 @@ def test_pulling_yields_to_those_who_send_and_goes_on_after_them(node: PullingNo
 
 
 def test_dcmtks_archive_is_asked_the_same_way(node: PullingNode, tmp_path: Path) -> None:
-    files = fill(tmp_path, {1: 3, 2: 1})
-    port, store = free_port(), tmp_path / "db"
-    store.mkdir()
-    config = tmp_path / "dcmqrscp.cfg"
-    config.write_text(
-        f"""NetworkTCPPort = {port}
-MaxPDUSize = 16384
-MaxAssociations = 16
-HostTable BEGIN
-node = (EDGENODE, 127.0.0.1, {node.port})
-HostTable END
-VendorTable BEGIN
-VendorTable END
-AETable BEGIN
-PACS {store} RW (200, 1024mb) ANY
-AETable END
-"""
-    )
-    process = subprocess.Popen(
-        [need("dcmqrscp"), "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        send = [need("storescu"), "-R", "-aec", "PACS", "127.0.0.1", str(port), *map(str, files)]
-        quick = {**os.environ, "TCP_NODELAY": "1"}
-        end = time.monotonic() + 15
-        while subprocess.run(send, capture_output=True, env=quick, check=False).returncode:
-            assert time.monotonic() < end
-            time.sleep(0.2)
+    port = free_port()
+    with dcmqrscp(tmp_path, fill(tmp_path, {1: 3, 2: 1}), port=port, node_port=node.port):
         for method, wanted in (("move", study(1)), ("get", study(2))):
             told = node.pull(node.asking(port, method=method), wanted)
             assert (told["done"], told["failed"]) == (1, 0), told
@@ -269,9 +243,6 @@ AETable END
         assert item is not None
         stranger.one(item, node.stop)
         assert [one["code"] for one in node.job(name)["told"]] == ["pull.destination-unknown"]
-    finally:
-        process.terminate()
-        process.wait(10)
     assert sorted(node.studies().values()) == [1, 3]
 
 

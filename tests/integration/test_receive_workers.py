@@ -9,7 +9,7 @@ import signal as signals
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +50,19 @@ def say_who():  # type: ignore[no-untyped-def]
 
 
 @contextmanager
+def working(
+    *, count: int = 1, make: Callable[..., workers.AcceptAll] = accept_or_die, wait_s: float = 20
+) -> Iterator[WorkerPool]:
+    """A pool of workers that are ready."""
+    pool = WorkerPool(count, make, (), wait_s=wait_s)
+    pool.start()
+    try:
+        yield pool
+    finally:
+        pool.close()
+
+
+@contextmanager
 def arrival(body: bytes, calling: str = "CT1") -> Iterator[Arrival]:
     """An object that came whole, as the receiver holds it."""
     memory = os.memfd_create("test")
@@ -73,46 +86,33 @@ def accept(pool: WorkerPool, body: bytes, calling: str = "CT1") -> Receipt:
 
 
 def test_an_instance_that_kills_two_workers_is_refused_and_the_next_one_is_taken() -> None:
-    pool = WorkerPool(1, accept_or_die, (), wait_s=20)
-    pool.start()
-    try:
+    with working() as pool:
         with pytest.raises(Retry, match=r"receive\.worker-died"):
             accept(pool, b"die")
         assert accept(pool, b"live").study_key == "1.2.3 4 1"
-    finally:
-        pool.close()
 
 
 def test_the_sender_never_hears_of_a_worker_that_was_killed_while_idle() -> None:
-    pool = WorkerPool(1, accept_or_die, (), wait_s=20)
-    pool.start()
-    try:
+    with working() as pool:
         for child in multiprocessing.active_children():
             child.kill()
             child.join(5)
         assert accept(pool, b"live").received is Received.STORED
-    finally:
-        pool.close()
 
 
 def test_instances_of_any_size_go_through_to_the_worker_and_back() -> None:
-    pool = WorkerPool(2, accept_or_die, (), wait_s=20)
-    pool.start()
-    try:
+    with working(count=2) as pool:
         for size in (0, 1, 100_000, 20_000_000):
             assert accept(pool, bytes(size)).received is Received.STORED
-    finally:
-        pool.close()
 
 
 def test_instances_that_wait_share_a_batch_and_no_sender_waits_for_another_ones_queue() -> None:
-    pool, order, threads = WorkerPool(1, accept_or_die, (), wait_s=20), list[tuple[str, str]](), []
-    pool.start()
+    order, threads = list[tuple[str, str]](), []
+    with working() as pool:
 
-    def send(calling: str, body: bytes = b"quick") -> None:
-        order.append((calling, accept(pool, body, calling).study_key.split()[-1]))
+        def send(calling: str, body: bytes = b"quick") -> None:
+            order.append((calling, accept(pool, body, calling).study_key.split()[-1]))
 
-    try:
         for calling in ("FIRST", *["GREEDY"] * 24, "MODEST"):
             threads.append(threading.Thread(target=send, args=(calling, b"slow" if calling == "FIRST" else b"quick")))
             threads[-1].start()
@@ -122,21 +122,18 @@ def test_instances_that_wait_share_a_batch_and_no_sender_waits_for_another_ones_
         assert len(order) == 26
         assert ("MODEST", "16") in order  # in the first batch after the slow one, though it came last
         assert {batch for calling, batch in order if calling == "GREEDY"} == {"16", "9"}
-    finally:
-        pool.close()
 
 
 def test_neighbours_of_an_instance_that_kills_its_worker_are_taken() -> None:
-    pool, answers = WorkerPool(1, accept_or_die, (), wait_s=20), dict[bytes, object]()
-    pool.start()
+    answers = dict[bytes, object]()
+    with working() as pool:
 
-    def send(body: bytes) -> None:
-        try:
-            answers[body] = accept(pool, body)
-        except Retry as error:
-            answers[body] = error.code
+        def send(body: bytes) -> None:
+            try:
+                answers[body] = accept(pool, body)
+            except Retry as error:
+                answers[body] = error.code
 
-    try:
         threads = [threading.Thread(target=send, args=(body,)) for body in (b"slow", b"a", b"die", b"b")]
         for thread in threads:
             thread.start()
@@ -146,18 +143,21 @@ def test_neighbours_of_an_instance_that_kills_its_worker_are_taken() -> None:
         assert answers.pop(b"die") == "receive.worker-died"
         assert len(answers) == 3
         assert all(isinstance(answer, Receipt) for answer in answers.values())
-    finally:
-        pool.close()
 
 
 def process_of(pool: WorkerPool) -> str:
     return accept(pool, b"who").study_key.split()[1]
 
 
+def until_one_is_left() -> None:
+    deadline = time.monotonic() + 10
+    while len(multiprocessing.active_children()) > 1:
+        assert time.monotonic() < deadline, "a worker is left over"
+        time.sleep(0.05)
+
+
 def test_a_worker_that_has_seen_instances_is_replaced_when_it_rests_and_one_that_has_not_stays() -> None:
-    pool = WorkerPool(1, say_who, (), wait_s=20)
-    pool.start()
-    try:
+    with working(make=say_who) as pool:
         [unused] = multiprocessing.active_children()
         pool.forget(0)
         assert [child.pid for child in multiprocessing.active_children()] == [unused.pid]
@@ -167,14 +167,10 @@ def test_a_worker_that_has_seen_instances_is_replaced_when_it_rests_and_one_that
         pool.forget(0)
         assert process_of(pool) not in (first, "")
         assert not Path(f"/proc/{first}").exists()
-    finally:
-        pool.close()
 
 
 def test_nobody_waits_for_the_replacement_of_a_worker() -> None:
-    pool = WorkerPool(1, say_who, (), wait_s=20)
-    pool.start()
-    try:
+    with working(make=say_who) as pool:
         first = process_of(pool)
         replacing = threading.Thread(target=pool.forget, args=(0,))
         replacing.start()
@@ -184,45 +180,31 @@ def test_nobody_waits_for_the_replacement_of_a_worker() -> None:
         replacing.join()
         assert first in while_it_starts
         assert process_of(pool) != first
-        deadline = time.monotonic() + 10
-        while len(multiprocessing.active_children()) > 1:
-            assert time.monotonic() < deadline, "the old worker stayed"
-            time.sleep(0.05)
-    finally:
-        pool.close()
+        until_one_is_left()
 
 
 def test_a_worker_that_dies_while_its_successor_starts_has_one_successor_and_not_two(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pool = WorkerPool(1, say_who, (), wait_s=20)
-    pool.start()
-    fresh = pool._fresh
+    with working(make=say_who) as pool:
+        fresh, first = pool._fresh, process_of(pool)
 
-    def while_it_dies() -> workers._Worker:
-        monkeypatch.setattr(pool, "_fresh", fresh)
-        made = fresh()
-        os.kill(int(first), signals.SIGKILL)
-        assert process_of(pool) not in (first, str(made.process.pid))
-        return made
+        def while_it_dies() -> workers._Worker:
+            monkeypatch.setattr(pool, "_fresh", fresh)
+            made = fresh()
+            os.kill(int(first), signals.SIGKILL)
+            assert process_of(pool) not in (first, str(made.process.pid))
+            return made
 
-    try:
-        first = process_of(pool)
         monkeypatch.setattr(pool, "_fresh", while_it_dies)
         pool.forget(0)
         assert len(pool._idle) == 1
-        deadline = time.monotonic() + 10
-        while len(multiprocessing.active_children()) > 1:
-            assert time.monotonic() < deadline, "the second successor stayed"
-            time.sleep(0.05)
-    finally:
-        pool.close()
+        until_one_is_left()
 
 
 def test_a_system_that_has_no_process_to_give_now_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "AGAIN_S", 0.05)
-    pool, answers = WorkerPool(1, accept_or_die, (), wait_s=20), list[Receipt]()
-    pool.start()
+    answers = list[Receipt]()
     pair, left = socket.socketpair, [OSError(errno.EMFILE, "x"), OSError(errno.EAGAIN, "x")]
 
     def none_left(*words: int) -> tuple[socket.socket, socket.socket]:
@@ -230,18 +212,16 @@ def test_a_system_that_has_no_process_to_give_now_is_asked_again(monkeypatch: py
             raise left.pop()
         return pair(*words)
 
-    monkeypatch.setattr(workers.socket, "socketpair", none_left)
-    for child in multiprocessing.active_children():
-        child.kill()
-        child.join(5)
-    sending = threading.Thread(target=lambda: answers.append(accept(pool, b"live")), daemon=True)
-    try:
+    with working() as pool:
+        monkeypatch.setattr(workers.socket, "socketpair", none_left)
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join(5)
+        sending = threading.Thread(target=lambda: answers.append(accept(pool, b"live")), daemon=True)
         sending.start()
         sending.join(20)
-        assert [answer.received for answer in answers] == [Received.STORED]
-        assert not left
-    finally:
-        pool.close()
+    assert [answer.received for answer in answers] == [Received.STORED]
+    assert not left
 
 
 def test_announcements_go_alone_and_no_instance_waits_for_more_than_one_of_them(
@@ -267,20 +247,13 @@ def test_announcements_go_alone_and_no_instance_waits_for_more_than_one_of_them(
 
 
 def test_a_worker_is_told_when_another_one_died_on_an_announcement() -> None:
-    pool = WorkerPool(1, accept_or_die, (), wait_s=20)
-    pool.start()
-    try:
-        with signal("die") as one:
-            assert pool.accept(one).study_key == "die 0 1"
-    finally:
-        pool.close()
+    with working() as pool, signal("die") as one:
+        assert pool.accept(one).study_key == "die 0 1"
 
 
 def test_an_announcement_that_nobody_has_time_for_is_given_back() -> None:
-    pool = WorkerPool(1, accept_or_die, (), wait_s=0.2)
-    pool.start()
-    busy = threading.Thread(target=accept, args=(pool, b"slow"))
-    try:
+    with working(wait_s=0.2) as pool:
+        busy = threading.Thread(target=accept, args=(pool, b"slow"))
         busy.start()
         time.sleep(0.1)
         with signal() as one, pytest.raises(Retry, match=r"receive\.busy"):
@@ -288,5 +261,3 @@ def test_an_announcement_that_nobody_has_time_for_is_given_back() -> None:
         busy.join(10)
         with signal() as one:
             assert pool.accept(one).study_key == "step 0 1"
-    finally:
-        pool.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -26,7 +24,7 @@ from edge_node.domain.errors import Quarantine
 from edge_node.domain.status import Status
 from edge_node.service import recovering, roles
 from tests.integration.memory_node import TODAY, MemoryNode, today
-from tests.integration.needed_tools import need
+from tests.integration.peers_dcmtk import dcmqrscp
 from tests.integration.peers_orthanc import Orthanc, free_port
 from tests.integration.puller import part10
 from tests.unit.service.site import needles_in
@@ -48,8 +46,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory, port: int) -> Iterator[Ort
 @pytest.fixture
 def archive(orthanc: Orthanc) -> Orthanc:
     """The archive, empty."""
-    for one in orthanc.get("/patients"):
-        orthanc.request(f"/patients/{one}", method="DELETE")
+    orthanc.clear()
     return orthanc
 
 
@@ -98,40 +95,14 @@ def test_by_every_way_of_asking_the_identity_comes_back_under_a_new_key(
 
 @pytest.mark.parametrize("method", ["move", "get"])
 def test_dcmqrscp_gives_an_identity_back(node: MemoryNode, tmp_path: Path, method: str) -> None:
-    paths, store = [part10(today(number), tmp_path) for number in (1, 2)], tmp_path / "db"
-    store.mkdir()
     node.archive_port, node.method = free_port(), method
-    config = tmp_path / "dcmqrscp.cfg"
-    config.write_text(
-        f"""NetworkTCPPort = {node.archive_port}
-MaxPDUSize = 16384
-MaxAssociations = 16
-HostTable BEGIN
-node = (EDGENODE, 127.0.0.1, {node.port})
-HostTable END
-VendorTable BEGIN
-VendorTable END
-AETable BEGIN
-PACS {store} RW (200, 1024mb) ANY
-AETable END
-"""
-    )
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([need("dcmqrscp"), "-c", str(config)], **quiet)
-    try:
-        send = [need("storescu"), "-R", "-aec", "PACS", "127.0.0.1", str(node.archive_port), *map(str, paths)]
-        end = time.monotonic() + 15
-        while subprocess.run(send, env={**os.environ, "TCP_NODELAY": "1"}, check=False, **quiet).returncode:
-            assert time.monotonic() < end
-            time.sleep(0.2)
+    files = [part10(today(number), tmp_path) for number in (1, 2)]
+    with dcmqrscp(tmp_path, files, port=node.archive_port, node_port=node.port):
         node.start()
         key = node.take(today(1), today(2))
         node.restart()
         node.until_recovered(key)
         assert node.identity(key).text("AccessionNumber") == "ACC-774411"
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def test_a_study_that_the_archive_gets_later_is_found_then(node: MemoryNode, archive: Orthanc, tmp_path: Path) -> None:
@@ -218,7 +189,7 @@ def test_without_a_patient_id_only_the_same_bytes_are_the_same_patients(
     node.restart()
     node.look()
     assert node.code(key) == "identity.other-patient"
-    archive.request(f"/patients/{archive.get('/patients')[0]}", method="DELETE")
+    archive.clear()
     keep(archive, tmp_path, today(1, PatientID=""))
     node.look()
     assert node.code(key) == ""

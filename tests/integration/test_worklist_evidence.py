@@ -128,8 +128,7 @@ def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
 @pytest.fixture
 def archive(orthanc: Orthanc) -> Orthanc:
     """Orthanc as PACS, empty."""
-    for patient in orthanc.get("/patients"):
-        orthanc.request(f"/patients/{patient}", method="DELETE")
+    orthanc.clear()
     return orthanc
 
 
