@@ -134,7 +134,13 @@ class LocalDoor:
             if not welcome:
                 caller.close()
                 continue
-            threading.Thread(target=self._serve, args=(caller,), name="local-caller", daemon=True).start()
+            try:
+                threading.Thread(target=self._serve, args=(caller,), name="local-caller", daemon=True).start()
+            except RuntimeError:  # no memory for a thread, or too many: the caller comes again
+                log.warning("local-door.no-thread")
+                with self._idle:
+                    self._callers.discard(caller)
+                caller.close()
 
     def _serve(self, caller: socket.socket) -> None:
         try:

@@ -131,7 +131,11 @@ class _Server(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:
         if self._places.acquire(blocking=False):
-            super().process_request(request, client_address)
+            try:
+                super().process_request(request, client_address)
+            except RuntimeError:  # no memory for a thread, or too many
+                self._places.release()
+                raise
             return
         self._counts["too-many-connections"] = self._counts.get("too-many-connections", 0) + 1
         with suppress(OSError):  # one packet into an empty buffer: this cannot block

@@ -60,7 +60,7 @@ class TlsListener:
     `admits_address` is asked before a handshake is spent; `refused(reason)` hears of everyone who was turned away:
     ``tls-address-not-allowed``, ``tls-too-many-handshakes``, ``tls-too-slow``, ``tls-not-tls``, ``tls-version``,
     ``tls-no-certificate``, ``tls-certificate-not-trusted``, ``tls-certificate-not-allowed``, ``tls-handshake-failed``,
-    ``tls-closing``.
+    ``tls-closing``, ``tls-no-thread``.
     """
 
     def __init__(
@@ -119,7 +119,14 @@ class TlsListener:
             self._make_room(caller.host)
             with self._lock:
                 self._shaking.append(caller)
-            threading.Thread(target=self._shake, args=(caller, address), name="tls-handshake", daemon=True).start()
+            shaking = threading.Thread(target=self._shake, args=(caller, address), name="tls-handshake", daemon=True)
+            try:
+                shaking.start()
+            except RuntimeError:  # no memory for a thread, or too many: this one may come again, others shall find us
+                with self._lock:
+                    self._shaking.remove(caller)
+                connection.close()
+                self._refused("tls-no-thread")
 
     def _make_room(self, host: str) -> None:
         with self._lock:

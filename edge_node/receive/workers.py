@@ -281,9 +281,10 @@ class WorkerPool:
         if batch:
             try:
                 answers = self._exchange(worker, [changed(one.arrival, again=one.tries > 0) for one in batch])
-            except (EOFError, OSError):
-                self._replace(worker)
+            except Exception:  # whatever it was: nobody of the batch may wait for ever
+                self._end(worker)
                 self._again(batch)
+                self._replace(worker)
                 return
             for ticket, answer in zip(batch, answers, strict=False):
                 ticket.answer = answer
@@ -352,10 +353,13 @@ class WorkerPool:
         for worker in idle:
             self._free(worker)
 
-    def _replace(self, worker: _Worker) -> None:
+    def _end(self, worker: _Worker) -> None:
+        """Before its instances go to another one: two at once must not work on the same."""
         worker.pipe.close()
         worker.process.join(1.0)
         worker.process.kill()
+
+    def _replace(self, worker: _Worker) -> None:
         with self._lock:
             replaced, worker.leaving = worker.leaving, True
         if replaced or self._closing.is_set():
@@ -370,7 +374,10 @@ class WorkerPool:
                 except Retry:
                     self._closing.wait(AGAIN_S)
 
-        threading.Thread(target=again, name="worker-restart", daemon=True).start()
+        try:
+            threading.Thread(target=again, name="worker-restart", daemon=True).start()
+        except RuntimeError:  # no memory for a thread, or too many: then this one, which waits for an answer as it is
+            again()
 
     def close(self) -> None:
         """Let idle workers end; busy ones end with their pipe."""

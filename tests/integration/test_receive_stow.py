@@ -29,6 +29,7 @@ from edge_node.receive.local import LocalDoor
 from edge_node.receive.stow import StowServer
 from edge_node.service.stow_door import Door, stow_server
 from edge_node.store.receipt import Receipt, Received
+from tests.integration.no_thread import no_thread_for
 from tests.integration.peers_orthanc import Orthanc, free_port
 from tests.integration.pki import Pki
 
@@ -404,6 +405,20 @@ def test_a_connection_too_many_is_told_so_and_places_come_back(stow: Callable[..
     while threading.active_count() > before and time.monotonic() < end:
         time.sleep(0.05)
     assert one.post(CT).status_code == 200
+
+
+@pytest.mark.parametrize("thread", ["process_request_thread", "local-caller"])
+def test_a_moment_without_threads_costs_one_request_and_no_place(
+    stow: Callable[..., Stow], monkeypatch: pytest.MonkeyPatch, thread: str
+) -> None:
+    one = stow(stow__connections=1)
+    left = no_thread_for(monkeypatch, thread)
+    body, kind = multipart(CT)
+    assert b" 200 " not in one.raw(request(body, kind))[:20]
+    assert not left
+    end = time.monotonic() + 5
+    while one.post(CT).status_code != 200:
+        assert time.monotonic() < end, "it takes nothing more"
 
 
 def test_noise_never_brings_it_down(stow: Callable[..., Stow]) -> None:

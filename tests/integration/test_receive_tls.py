@@ -32,6 +32,7 @@ from edge_node.service.sender import send_study
 from edge_node.store.receipt import Receipt, Received
 from edge_node.worklist.association import line_to
 from tests.integration.needed_tools import need
+from tests.integration.no_thread import no_thread_for
 from tests.integration.peers_orthanc import free_port
 from tests.integration.pki import Pki
 
@@ -233,6 +234,17 @@ def test_a_handshake_that_drips_ends_in_time(door: Callable[..., Door]) -> None:
                 slow.sendall(b"\x01")
                 time.sleep(0.1)
     assert one.refused_for("tls-too-slow")
+
+
+def test_a_moment_without_threads_costs_one_handshake_and_not_the_door(
+    door: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = door()
+    left = no_thread_for(monkeypatch, "tls-handshake")
+    assert one.dcmtk("echoscu").returncode != 0
+    assert not left
+    assert one.refused_for("tls-no-thread")
+    assert one.dcmtk("echoscu").returncode == 0
 
 
 def test_a_host_that_is_not_on_the_list_gets_no_handshake(door: Callable[..., Door]) -> None:

@@ -23,6 +23,7 @@ from edge_node.receive import workers
 from edge_node.receive.landing import Arrival
 from edge_node.receive.workers import WorkerPool
 from edge_node.store.receipt import Receipt, Received
+from tests.integration.no_thread import no_thread_for
 
 
 def accept_or_die():  # type: ignore[no-untyped-def]
@@ -222,6 +223,34 @@ def test_a_system_that_has_no_process_to_give_now_is_asked_again(monkeypatch: py
         sending.join(20)
     assert [answer.received for answer in answers] == [Received.STORED]
     assert not left
+
+
+def test_nobody_waits_for_ever_where_not_even_a_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = list[Receipt]()
+    with working() as pool:
+        left = no_thread_for(monkeypatch, "worker-restart")
+        for child in multiprocessing.active_children():
+            child.kill()
+            child.join(5)
+        sending = threading.Thread(target=lambda: answers.append(accept(pool, b"live")), daemon=True)
+        sending.start()
+        sending.join(20)
+    assert [answer.received for answer in answers] == [Received.STORED]
+    assert not left
+
+
+def test_what_fails_on_our_side_of_the_pipe_is_tried_once_more_with_another_worker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with working() as pool:
+        exchange = pool._exchange
+
+        def out_of_memory(*_: object) -> list[Receipt]:
+            monkeypatch.setattr(pool, "_exchange", exchange)
+            raise MemoryError
+
+        monkeypatch.setattr(pool, "_exchange", out_of_memory)
+        assert accept(pool, b"live").received is Received.STORED
 
 
 def test_announcements_go_alone_and_no_instance_waits_for_more_than_one_of_them(
