@@ -158,7 +158,10 @@ class TlsListener:
             caller.connection.close()
             self._refused(reason or "tls-closing")
             return
-        self._adopt(encrypted, address)
+        try:
+            self._adopt(encrypted, address)
+        except RuntimeError:
+            self._refused("tls-no-thread")
 
     def _may_pass(self, connection: ssl.SSLSocket) -> bool:
         certificate = connection.getpeercert(binary_form=True) or b""

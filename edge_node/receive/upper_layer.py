@@ -331,6 +331,14 @@ class StorageAssociation(Association):  # type: ignore[misc]  # pynetdicom has n
         else:
             self.dimse.msg_queue.put((context_id, message))
 
+    def start(self) -> None:
+        """Serve in a thread. Raises RuntimeError where there is none to be had; the connection is closed then."""
+        try:
+            super().start()
+        except RuntimeError:
+            self._end()
+            raise
+
     def run_reactor(self) -> None:
         """The whole life of the association."""
         try:
@@ -340,10 +348,13 @@ class StorageAssociation(Association):  # type: ignore[misc]  # pynetdicom has n
             self.desk.left(self)
             self._linger()
         finally:
-            self.is_established = False
-            self.dul.wire.finish()
-            self.landing.close()
-            self.desk.closed(self)
+            self._end()
+
+    def _end(self) -> None:
+        self.is_established = False
+        self.dul.wire.finish()
+        self.landing.close()
+        self.desk.closed(self)
 
     def _negotiate(self) -> None:
         dul, deadline = self.dul, time.monotonic() + float(self.acse_timeout or 60.0)

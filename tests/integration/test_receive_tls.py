@@ -236,14 +236,16 @@ def test_a_handshake_that_drips_ends_in_time(door: Callable[..., Door]) -> None:
     assert one.refused_for("tls-too-slow")
 
 
-def test_a_moment_without_threads_costs_one_handshake_and_not_the_door(
-    door: Callable[..., Door], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("thread", ["tls-handshake", "AcceptorThread"])
+def test_a_moment_without_threads_costs_one_caller_and_not_the_door(
+    door: Callable[..., Door], monkeypatch: pytest.MonkeyPatch, thread: str
 ) -> None:
     one = door()
-    left = no_thread_for(monkeypatch, "tls-handshake")
+    left = no_thread_for(monkeypatch, thread)
     assert one.dcmtk("echoscu").returncode != 0
     assert not left
     assert one.refused_for("tls-no-thread")
+    assert not one.scp._open
     assert one.dcmtk("echoscu").returncode == 0
 
 
