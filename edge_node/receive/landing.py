@@ -152,15 +152,12 @@ class Landing:
     def room(self, wanted: int) -> Iterator[memoryview]:
         """Memory for the next bytes, at least one and at most `wanted`; `took` says how many were written.
 
-        Raises OSError when a window cannot be spilled.
+        Raises OSError when there is no memory for the first window, or a window cannot be spilled.
         """
-        if self._map is None:
-            self._memory = os.memfd_create("arrival", os.MFD_CLOEXEC)
-            self._resize(FIRST_WINDOW)
+        self._begin()
         while self._capacity - self._used < wanted and self._capacity < LARGEST_WINDOW:
-            if not self._budget.take(self._capacity):
+            if not self._grows():
                 break
-            self._resize(self._capacity * 2)
         if self._used == self._capacity:
             self._spill()
         assert self._map is not None
@@ -173,9 +170,7 @@ class Landing:
 
     def handles(self) -> tuple[int, int, int, Spilled | None]:
         """`in_memory`, `memory`, `file`, `spilled` of an `Arrival`; valid until `clear`."""
-        if self._map is None:
-            self._memory = os.memfd_create("arrival", os.MFD_CLOEXEC)
-            self._resize(FIRST_WINDOW)
+        self._begin()
         spilled = Spilled(self._key, tuple(self._windows)) if self._windows else None
         return self._used, self._memory, self._file, spilled
 
@@ -189,9 +184,11 @@ class Landing:
 
     def shrink(self) -> None:
         """Give memory above the first window back; called when nothing has come for a while and nothing is held."""
-        if self._used == 0 and self._capacity > FIRST_WINDOW:
-            self._budget.give_back(self._capacity - FIRST_WINDOW)
-            self._resize(FIRST_WINDOW)
+        above = self._capacity - FIRST_WINDOW
+        if self._used == 0 and above > 0:
+            with suppress(OSError):  # no memory for the smaller map beside the larger one: later
+                self._resize(FIRST_WINDOW)
+                self._budget.give_back(above)
 
     def close(self) -> None:
         """Give everything back."""
@@ -201,14 +198,38 @@ class Landing:
             with suppress(BufferError):  # a view is still held by an error under way; it goes with that
                 self._map.close()
             self._map = None
+        if self._memory >= 0:
             os.close(self._memory)
+            self._memory = -1
+
+    def _begin(self) -> None:
+        if self._memory < 0:
+            self._memory = os.memfd_create("arrival", os.MFD_CLOEXEC)
+        if self._map is None:
+            self._resize(FIRST_WINDOW)
+
+    def _grows(self) -> bool:
+        """Twice the window, where budget and system allow it; else what does not fit is spilled."""
+        more = self._capacity
+        if not self._budget.take(more):
+            return False
+        try:
+            self._resize(self._capacity + more)
+        except OSError:
+            self._budget.give_back(more)
+            return False
+        return True
 
     def _resize(self, capacity: int) -> None:
+        """Raises OSError; the old window is still there then, and whole: to touch a map beyond its file is death."""
+        if capacity > self._capacity:
+            os.ftruncate(self._memory, capacity)
+        fresh = mmap.mmap(self._memory, capacity)
         if self._map is not None:
             self._map.close()
-        os.ftruncate(self._memory, capacity)
-        self._map = mmap.mmap(self._memory, capacity)
-        self._capacity = capacity
+        if capacity < self._capacity:
+            os.ftruncate(self._memory, capacity)
+        self._map, self._capacity = fresh, capacity
 
     def _spill(self) -> None:
         if self._file < 0:
