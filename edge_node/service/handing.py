@@ -6,6 +6,7 @@ and a file that changes while it is read is left for later.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from edge_node.store.receipt import Received
 
 DIRECTORY = "1.2.840.10008.1.3.10"  # Media Storage Directory: a DICOMDIR (PS3.10 8)
 _PIECE = 1 << 24
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)  # nothing is wrong with the file
 
 
 class Outcome(StrEnum):
@@ -94,6 +96,12 @@ def hand_in(sender: Sender, name: str, folder: int | None = None) -> Handed:
     except EdgeNodeError as error:
         return Handed(name, Outcome.FAILED, error.code, error.message)
     except OSError as error:
+        if error.errno in _OURS:
+            raise Retry(
+                "import.no-memory",
+                f"the node has nothing to read a file with now: {error.strerror}",
+                hint="it is tried again; free memory, or raise LimitNOFILE",
+            ) from None
         if handle < 0 and _is_no_file(name, folder):
             return _skipped(name, "import.not-a-file", "a link, or no regular file")
         return Handed(name, Outcome.FAILED, "import.not-readable", f"cannot be read: {error.strerror}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -107,6 +108,23 @@ def test_what_cannot_be_taken_is_set_aside_with_a_reason_and_a_name_of_ours(watc
     assert not any("DOE" in name for name in watched.left())
     watched.look_twice()
     assert watched.inbox.counts.rejected == 2
+
+
+@pytest.mark.parametrize("short", [errno.EMFILE, errno.ENOMEM])
+def test_a_file_that_the_node_has_no_memory_for_now_is_left_until_it_has(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch, short: int
+) -> None:
+    def none_left(*_: object) -> int:
+        raise OSError(short, os.strerror(short))
+
+    (watched.folder / "a").write_bytes(CT)
+    with monkeypatch.context() as now, pytest.raises(Retry, match=r"import\.no-memory"):
+        now.setattr(os, "memfd_create", none_left)
+        watched.look_twice()
+    assert watched.left() == {"a"}
+    watched.inbox.look()
+    assert watched.left() == set()
+    assert len(watched.received) == 1
 
 
 def test_links_pipes_and_linked_folders_are_neither_followed_nor_removed(watched: Watched, tmp_path: Path) -> None:
