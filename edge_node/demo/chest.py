@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_node.demo.film import Canvas, Floats, blurred, noise, ramp
-from edge_node.demo.head import floats
+from edge_node.demo.film import Canvas, Floats, blurred, ramp
+from edge_node.demo.head import field, floats
 
 KINDS: Final = ("pneumothorax", "nodule", "consolidation")
 # What each kind is called by a model: a nodule and a consolidation are both focal opacities.
@@ -165,7 +165,7 @@ def _soft(rng: np.random.Generator, g: Canvas, b: _Body, lungs: _Lungs) -> Float
             size = rng.uniform(4.5, 7)
             breast = g.blob((side * rng.uniform(6.5, 9), rng.uniform(5, 9)), (size, size * rng.uniform(0.8, 1)), 0)
             replaced += np.clip(breast, 0, 1) ** np.float32(0.6) * np.float32(rng.uniform(1, 4))
-    uneven = noise(rng, g.shape, (6, 6)) * np.float32(0.35)
+    uneven = field(rng, g.shape, (6, 6)) * np.float32(0.35)
     belly = ramp(g.y - b.base, 2) * np.float32(rng.uniform(0, 2))
     tissue = body + replaced + belly + uneven * (body > 0)
     trachea = np.clip(1 - (g.x - 0.25 * np.sin(g.y / 4)) ** 2 / np.float32(0.9**2), 0, 1) ** np.float32(0.5)
@@ -186,7 +186,7 @@ def _vessels(rng: np.random.Generator, g: Canvas) -> Floats:
         for angle in np.linspace(-1.35, 1.4, 14) + rng.normal(0, 0.08, 14):
             start = np.array([side * rng.uniform(2.8, 4), rng.uniform(-2.2, 1.2)])
             _branch(rng, g, out, start, float(angle), side, rng.uniform(0.16, 0.30), 4)
-    fine = np.clip(noise(rng, g.shape, (46, 46)), 0.4, 2) - 0.4  # what is too small to be followed
+    fine = np.clip(field(rng, g.shape, (46, 46)), 0.4, 2) - 0.4  # what is too small to be followed
     return (blurred(out, 1) * weight * 2.2 + fine * weight * np.float32(0.14)).astype(np.float32)
 
 
@@ -239,7 +239,7 @@ def _bones(rng: np.random.Generator, g: Canvas, b: _Body) -> Floats:
         out += (ramp(blade, 0.2) * 0.5 + np.exp(-((blade - 0.25) ** 2) / 0.06) * 0.5).astype(np.float32) * strength
         arm = g.blob((side * (b.wall + rng.uniform(4.5, 6)), b.apex + 2.5), (2.4, 2.4), 0)
         out += np.clip(arm * 3, 0, 1) * np.float32(0.5)
-    calcified = 1 + np.float32(0.06) * noise(rng, g.shape, (40, 40))
+    calcified = 1 + np.float32(0.06) * field(rng, g.shape, (40, 40))
     return floats(out * calcified)
 
 
@@ -256,7 +256,7 @@ def _pneumothorax(rng: np.random.Generator, g: Canvas, lungs: _Lungs) -> tuple[N
     size = rng.uniform(1.4, 5.0)
     tops = np.float32(rng.uniform(0.15, 1))  # the patient stood: air rises
     height = np.clip((g.y + 14) / 22, 0, 1)
-    wanted = size * (1 - tops * height) + np.float32(0.18) * noise(rng, g.shape, (5, 5))
+    wanted = size * (1 - tops * height) + np.float32(0.18) * field(rng, g.shape, (5, 5))
     inside = lungs.cover * (g.x * side > 0)
     edge = wanted - lungs.wall
     gap = ramp(edge, 0.1) * inside * (wanted > 0.35)
@@ -278,7 +278,7 @@ def _nodules(rng: np.random.Generator, g: Canvas, lungs: _Lungs) -> tuple[Floats
     for _ in range(1 if rng.random() < 0.7 else int(rng.integers(2, 9))):
         r = float(np.exp(rng.uniform(np.log(0.75), np.log(3.2))))
         at = _place(rng, g, lungs, 0.3)
-        rough = 1 + np.float32(0.12) * noise(rng, g.shape, (24, 24))
+        rough = 1 + np.float32(0.12) * field(rng, g.shape, (24, 24))
         ball = g.blob(at, (r * rng.uniform(0.85, 1.2), r), rng.uniform(-1, 1)) * rough
         out += np.sqrt(np.clip(ball, 0, 1)) * np.float32(2 * r * rng.uniform(0.7, 1))
         mask |= ball > 0.05
@@ -290,7 +290,7 @@ def _consolidation(rng: np.random.Generator, g: Canvas, lungs: _Lungs) -> tuple[
     r = rng.uniform(2.2, 5)
     at = _place(rng, g, lungs, 1)
     shape = g.blob(at, (r, r * rng.uniform(0.7, 1.3)), rng.uniform(-1, 1))
-    ragged = shape + np.float32(0.42) * noise(rng, g.shape, (16, 16)) + np.float32(0.2) * noise(rng, g.shape, (50, 50))
+    ragged = shape + np.float32(0.42) * field(rng, g.shape, (16, 16)) + np.float32(0.2) * field(rng, g.shape, (50, 50))
     cover = np.clip(ragged * 1.6, 0, 1) * np.clip(shape * 4 + 1, 0, 1)
     filled = cover * lungs.depth * np.float32(rng.uniform(0.22, 0.6)) * lungs.cover
     return filled.astype(np.float32), (cover > 0.35) & (lungs.cover > 0.5)

@@ -1,4 +1,4 @@
-"""What is drawn on a synthetic radiograph: smooth shapes, tubes and noise on a grid in centimetres."""
+"""What is drawn on a synthetic radiograph: smooth shapes and tubes on a grid in centimetres."""
 
 from __future__ import annotations
 
@@ -80,21 +80,6 @@ class Canvas:
 def ramp(depth: Any, edge: float) -> Floats:
     """0..1 across an edge `edge` cm to either side."""
     return np.asarray(np.clip(depth / np.float32(2 * edge) + np.float32(0.5), 0, 1), np.float32)
-
-
-def noise(rng: np.random.Generator, shape: tuple[int, int], cells: tuple[int, int]) -> Floats:
-    """Smooth noise of about unit variance with so many waves down and across."""
-    out = rng.standard_normal([c + 2 for c in cells]).astype(np.float32)
-    for axis, (size, count) in enumerate(zip(shape, cells, strict=True)):
-        position = np.linspace(0, count, size, dtype=np.float32)
-        low = np.minimum(position.astype(int), count)
-        t = position - low
-        t = t * t * (3 - 2 * t)
-        weights = np.zeros((size, count + 2), np.float32)
-        weights[np.arange(size), low] = 1 - t
-        weights[np.arange(size), low + 1] += t
-        out = np.moveaxis(np.tensordot(weights, out, axes=(1, axis)), 0, axis)
-    return np.ascontiguousarray(out) * np.float32(1.5)
 
 
 def blurred(image: Floats, reach: int) -> Floats:

@@ -46,7 +46,7 @@ def floats(values: Any) -> Floats:
     return np.asarray(values, np.float32)
 
 
-def field(rng: np.random.Generator, shape: tuple[int, int, int], cells: tuple[int, int, int]) -> Floats:
+def field(rng: np.random.Generator, shape: tuple[int, ...], cells: tuple[int, ...]) -> Floats:
     """Smooth random field of about unit variance: a coarse normal grid, interpolated smoothly on each axis."""
     out = rng.standard_normal([c + 2 for c in cells]).astype(np.float32)
     for axis, (size, count) in enumerate(zip(shape, cells, strict=True)):
