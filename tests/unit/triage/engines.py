@@ -8,30 +8,31 @@ from __future__ import annotations
 import os
 import signal
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from edge_node.triage.card import load_card
 from edge_node.triage.engine import Engine
-from edge_node.triage.runner import CPU, CUDA, Device, DeviceLost, OutOfDeviceMemory, Runtime, Session
+from edge_node.triage.runner import CPU, CUDA, Device, DeviceLost, OutOfDeviceMemory, Runtime, Session, providers_for
 
 
-class Failing(Engine):
-    """Sound while it is proven; `fail` after that."""
+class Stub:
+    """What an engine is to its worker, without onnxruntime: it starts in a fraction of the time, raises nothing on any
+    study and fails as `fail` says."""
 
-    ready = False
+    variant, provider, worst = "int8", CPU, 0.0
 
-    def __init__(self, folder: Path, device: Device, runtime: Runtime | None = None) -> None:
-        self.mark = folder.parent / "failed-once"
-        super().__init__(load_card(folder), device, runtime or Runtime())
-        self.ready = True
+    def __init__(self, folder: Path, device: Device) -> None:
+        self.card, self.mark = load_card(folder), folder.parent / "failed-once"
+        self.placement = {CPU: 1}
 
     def run(self, inputs, time_limit_s):
-        if self.ready:
-            self.fail()
-        return super().run(inputs, time_limit_s)
+        self.fail()
+        return {"logits": np.full((len(inputs["slabs"]), 1, 40, 40), -5, np.float32)}
+
+    def prove(self) -> float:
+        return self.worst
 
     def first_time(self) -> bool:
         known = self.mark.exists()
@@ -42,66 +43,62 @@ class Failing(Engine):
         raise AssertionError
 
 
-class CrashesOnce(Failing):
+class CrashesOnce(Stub):
     def fail(self):
         if self.first_time():
             os.kill(os.getpid(), signal.SIGSEGV)
 
 
-class Crashes(Failing):
+class Crashes(Stub):
     def fail(self):
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
-class Hangs(Failing):
+class Hangs(Stub):
     def fail(self):
         time.sleep(3600)
 
 
-class Slow(Failing):
+class Slow(Stub):
     def fail(self):
-        time.sleep(0.5)
+        time.sleep(0.3)
 
 
-class LosesItsDevice(Failing):
+class LosesItsDevice(Stub):
     def fail(self):
         if self.first_time():
             raise DeviceLost
 
 
-class HasNoMemory(Failing):
+class HasNoMemory(Stub):
     def fail(self):
         raise OutOfDeviceMemory
 
 
-class HasABug(Failing):
+class HasABug(Stub):
     def fail(self):
         raise RuntimeError
 
 
-class SlowToStart(Engine):
-    """Crashes in its first study, and takes its time to come back."""
+class SlowToStart(Stub):
+    """Crashes in its first study, and comes back only when there is a file `may-start` beside the package."""
 
     def __init__(self, folder: Path, device: Device) -> None:
-        self.mark, self.proven = folder.parent / "crashed-once", False
-        if self.mark.exists():
-            time.sleep(5)
-        super().__init__(load_card(folder), device, Runtime())
-        self.proven = True
+        super().__init__(folder, device)
+        while self.mark.exists() and not (folder.parent / "may-start").exists():
+            time.sleep(0.02)
 
-    def run(self, inputs, time_limit_s):
-        if self.proven and not self.mark.exists():
-            self.mark.touch()
+    def fail(self):
+        if self.first_time():
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().run(inputs, time_limit_s)
 
 
-class LosesAllDevices(Failing):
+class LosesAllDevices(Stub):
     """Needs a GPU that is lost with the first study and never seen again."""
 
     def __init__(self, folder: Path, device: Device) -> None:
-        gone = (folder.parent / "failed-once").exists()
-        super().__init__(folder, Device("cuda", require_gpu=True, threads=1), FakeGpu(devices=int(not gone)))
+        super().__init__(folder, device)
+        providers_for(Device("cuda", require_gpu=True), FakeGpu(devices=int(not self.mark.exists())))
 
     def fail(self):
         self.first_time()
@@ -173,18 +170,19 @@ class FakeGpuSession(Session):
         return super().run(inputs, time_limit_s)
 
 
-class LosesItsGpu(Failing):
+class LosesItsGpu(Engine):
     """A GPU that is lost in the middle of a study and gone afterwards."""
 
     def __init__(self, folder: Path, device: Device) -> None:
-        there = not (folder.parent / "failed-once").exists()
-        self.runs = 0
-        super().__init__(folder, Device("auto", threads=1), FakeGpu(devices=int(there)))
+        self.mark, self.runs = folder.parent / "failed-once", -1  # the first run proves it
+        super().__init__(load_card(folder), Device("auto", threads=1), FakeGpu(devices=int(not self.mark.exists())))
 
-    def fail(self):
+    def run(self, inputs, time_limit_s):
         self.runs += 1
-        if self.runs == 2 and self.first_time():
+        if self.runs == 2 and not self.mark.exists():
+            self.mark.touch()
             raise DeviceLost
+        return super().run(inputs, time_limit_s)
 
 
 def crashes_at_start(folder, device, prepare):
@@ -193,17 +191,3 @@ def crashes_at_start(folder, device, prepare):
 
 def build(kind, folder, device, prepare):
     return kind(folder, device)
-
-
-crashes = partial(build, Crashes)
-crashes_once = partial(build, CrashesOnce)
-hangs = partial(build, Hangs)
-slow = partial(build, Slow)
-loses_its_device = partial(build, LosesItsDevice)
-loses_its_gpu = partial(build, LosesItsGpu)
-has_no_memory = partial(build, HasNoMemory)
-has_a_bug = partial(build, HasABug)
-loses_all_devices = partial(build, LosesAllDevices)
-slow_to_start = partial(build, SlowToStart)
-says_nan = partial(build, SaysNaN)
-says_nan_for_ever = partial(build, SaysNaNForEver)
