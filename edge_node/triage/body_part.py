@@ -2,7 +2,8 @@
 
 A few axial slices of each series are shown to the model, each for itself; their answers are averaged. A suggestion
 stands in the result. While the recogniser is in shadow that is all; in information a finding of a model that is not
-made for the suggested part is marked; live, that model declines. Nothing is ever judged because of a suggestion.
+made for the suggested part is marked; live, that model declines where it did not flag. Nothing is ever judged because
+of a suggestion, and no flag is ever taken away: a recogniser may err too.
 """
 
 from __future__ import annotations
@@ -61,9 +62,11 @@ def suggested(
     for model in models:
         if model.card.file.says != KIND or not shown.headers:
             continue
+        if model.broken():  # told when it broke
+            silent.append(f"{model.label}: {model.fault}")
+            continue
         try:
-            if not model.broken():
-                found += suggestions(model, shown.headers, shown.volumes, shown.deadline, shown.urgency)
+            found += suggestions(model, shown.headers, shown.volumes, shown.deadline, shown.urgency)
         except OutOfTime:
             silent.append(f"{model.label}: triage.time-limit")
         except CannotJudge as error:
@@ -74,11 +77,9 @@ def suggested(
             code = error.code if isinstance(error, EdgeNodeError) else f"internal.{type(error).__name__}"
             silent.append(f"{model.label}: {code}")
             log.exception("model.failed", model=model.card.file.name, code=code)
-        if model.broken():
-            silent.append(f"{model.label}: {model.fault}")
-            if on_fault is not None:
-                on_fault(model)
-    return tuple(found), list(dict.fromkeys(silent))
+        if model.broken() and on_fault is not None:
+            on_fault(model)
+    return tuple(found), silent
 
 
 def suggestions(
@@ -190,7 +191,8 @@ def heeded(
     judged: list[tuple[Finding, KeyImage | None]],
     found: Sequence[Suggestion],
 ) -> list[tuple[Finding, KeyImage | None]]:
-    """The findings, marked or declined where a speaking recogniser suggests a part that their model is not made for."""
+    """The findings, marked where a speaking recogniser suggests a part that their model is not made for; declined where
+    it is live and they did not flag."""
     by_name = {(m.card.file.name, m.card.file.version): m for m in models}
     out = []
     for finding, image in judged:
@@ -208,7 +210,8 @@ def heeded(
             continue
         values = ", ".join(sorted({one.value for one in strange}))
         text = f"select.body-part: the pixels suggest {values}, for which this model is not made"
-        if any(one.model.stage == Stage.LIVE for one in strange):
+        live = any(one.model.stage == Stage.LIVE for one in strange)
+        if live and finding.verdict is not Verdict.FLAGGED:
             refused = replace(finding, verdict=Verdict.CANNOT_JUDGE, probability=0.0, box=None, reason=text)
             out.append((refused, None))
         else:

@@ -19,6 +19,7 @@ from tests.unit.triage.films import BODY_PART, sealed
 from tests.unit.triage.studies import clean_study, ct_slices, loaded
 
 LATER = time.monotonic() + 3600
+CONTRADICTED = "select.body-part: the pixels suggest CHEST, for which this model is not made"
 
 
 @pytest.fixture(scope="module")
@@ -106,15 +107,24 @@ def test_a_contradiction_is_recorded_then_marked_then_a_reason_to_decline(models
     one = dataclasses.replace(one, model=dataclasses.replace(one.model, stage=stage))
     ((finding, image),) = body_part.heeded(models, headers, judged, [one])
     before, picture = judged[0]
-    reason = "select.body-part: the pixels suggest CHEST, for which this model is not made"
+    assert before.verdict is Verdict.NOT_FLAGGED
     if stage == "shadow":
         assert (finding, image) == (before, picture)
     elif stage == "information":
-        assert finding.quality == (*before.quality, reason)
+        assert finding.quality == (*before.quality, CONTRADICTED)
         assert (finding.verdict, image) == (before.verdict, picture)
     else:
-        assert (finding.verdict, finding.reason, image) == (Verdict.CANNOT_JUDGE, reason, None)
+        assert (finding.verdict, finding.reason, image) == (Verdict.CANNOT_JUDGE, CONTRADICTED, None)
         assert finding.probability == 0
+
+
+@pytest.mark.parametrize("stage", ["information", "live"])
+def test_no_suggestion_takes_a_flag_away(models, contradicted, stage):
+    headers, judged, one = contradicted
+    one = dataclasses.replace(one, model=dataclasses.replace(one.model, stage=stage))
+    flagged, picture = dataclasses.replace(judged[0][0], verdict=Verdict.FLAGGED, probability=0.9), judged[0][1]
+    marked = dataclasses.replace(flagged, quality=(*flagged.quality, CONTRADICTED))
+    assert body_part.heeded(models, headers, [(flagged, picture)], [one]) == [(marked, picture)]
 
 
 @pytest.mark.parametrize("value", ["HEAD", "OTHER"])
@@ -137,11 +147,13 @@ def test_a_model_that_does_not_ask_for_a_body_part_is_not_declined(models, contr
 
 def test_a_recogniser_out_of_service_is_no_missing_finding(models, head):
     broken = dataclasses.replace(models[1], fault="model.crashed: on purpose")
-    chest = trunk_phantom(501, "chest", slices=10, rows=96)
-    result = Triage([models[0], broken], time_limit_s=60).judge(clean_study(told(chest, None)))
+    chest, told_again = trunk_phantom(501, "chest", slices=10, rows=96), []
+    triage = Triage([models[0], broken], time_limit_s=60, on_fault=told_again.append)
+    result = triage.judge(clean_study(told(chest, None)))
     assert result.outcome is TriageOutcome.NOT_APPLICABLE
     assert result.suggestions == ()
     assert [one for one in result.unavailable if "model.crashed" in one]
+    assert told_again == []  # it was told when it broke; a human may have brought it back since
 
 
 def test_slices_that_are_not_axial_suggest_nothing(models):
