@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
+from edge_node.domain.errors import EdgeNodeError
 from edge_node.triage import score
 from edge_node.triage.calibration import corrected
 from edge_node.triage.card_tables import FindingTable
@@ -25,6 +27,8 @@ from edge_node.triage.series_volume import SeriesVolume
 
 GREYS = 1000  # of a film that is handed on as whole numbers
 
+log = structlog.get_logger()
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FilmAnswer:
@@ -33,6 +37,7 @@ class FilmAnswer:
     finding: FindingTable
     film: Film
     probability: float
+    flagged: bool
     hot: NDArray[np.bool_]
     cells: Floats
     grid: Grid
@@ -58,7 +63,8 @@ class Looked:
 def look(model: LoadedModel, films: Sequence[FilmHeader], deadline: float, urgency: float) -> Looked | None:
     """Show every film that fits the model's rule to it; None when there is none.
 
-    Raises `OutOfTime` and as `LoadedModel.run`, except for `CannotJudge`, which concerns one film only.
+    Raises `OutOfTime` and as `LoadedModel.run`, unless a film was flagged: no film takes the flag of another away.
+    `CannotJudge` concerns one film only.
     """
     told = [one for one in films if model.rule.matches(_asked(one, films))]
     fitting = [one for one in told if not one.unfit]
@@ -69,24 +75,42 @@ def look(model: LoadedModel, films: Sequence[FilmHeader], deadline: float, urgen
     ]
     best: dict[str, FilmAnswer] = {}
     refusals: list[tuple[FilmHeader, CannotJudge]] = []
-    for header in fitting:
-        if time.monotonic() > deadline:
-            raise OutOfTime
+    failures: list[Exception] = []
+    for at, header in enumerate(fitting):
         try:
             answers = _answers(model, header, deadline, urgency)
         except ModelFault as error:
-            return Looked((), (header, error), tuple(notes))
+            if not any(one.flagged for one in best.values()):
+                return Looked((), (header, error), tuple(notes))
+            failures += [error] * (len(fitting) - at)  # it runs no more
+            break
         except CannotJudge as error:
             refusals.append((header, error))
+            continue
+        except Exception as error:
+            failures.append(error)
             continue
         notes += [note for note in header.notes if note not in notes]
         for one in answers:
             known = best.get(one.finding.short)
             if known is None or one.probability > known.probability:
                 best[one.finding.short] = one
+    if failures and not any(one.flagged for one in best.values()):
+        raise failures[0]
+    for code, n in sorted(Counter(map(_code, failures)).items()):
+        notes.append(f"{code}: {n} of {len(fitting)} films not judged")
+        log.error("model.failed", model=model.card.file.name, code=code, films=n)
     if best:
         notes += [f"{error} (one of {len(fitting)} films)" for _, error in refusals]
     return Looked(tuple(best.values()), None if best else refusals[0], tuple(notes))
+
+
+def _code(error: Exception) -> str:
+    if isinstance(error, OutOfTime):
+        return "triage.time-limit"
+    if isinstance(error, CannotJudge):
+        return error.reason
+    return error.code if isinstance(error, EdgeNodeError) else f"internal.{type(error).__name__}"
 
 
 def unfit_films(films: Sequence[FilmHeader], rules: Sequence[Rule]) -> str:
@@ -103,6 +127,8 @@ def _asked(one: FilmHeader, films: Sequence[FilmHeader]) -> dict[str, tuple[str 
 def _answers(model: LoadedModel, header: FilmHeader, deadline: float, urgency: float) -> list[FilmAnswer]:
     table = model.card.slabs_input
     assert table.film is not None
+    if time.monotonic() > deadline:
+        raise OutOfTime
     film = made_of(header, table.film)
     outputs = model.run({table.name: film.tensor[None]}, deadline, urgency)
     seen, volume = seen_of_film(header.item.read, film.image), as_volume(film)
@@ -117,7 +143,8 @@ def _answers(model: LoadedModel, header: FilmHeader, deadline: float, urgency: f
         # The box is round the strongest place; a film may show several, and all of them are tinted.
         seen_at = inside & ((logits > 0) | hot)
         cells = np.where(seen_at, 1 / (1 + np.exp(-np.clip(logits, -30, 30))), 0).astype(np.float32)
-        found.append(FilmAnswer(finding, film, p, hot, cells, film.grid(len(logits)), seen, volume))
+        grid, flagged = film.grid(len(logits)), p >= point.threshold
+        found.append(FilmAnswer(finding, film, p, flagged, hot, cells, grid, seen, volume))
     return found
 
 

@@ -273,8 +273,7 @@ def _judge_films(model: LoadedModel, work: _Work) -> list[tuple[Finding, KeyImag
         return [(_refusal(model, key, error, quality, time.monotonic() - started), None)]
     judged: list[tuple[Finding, KeyImage | None]] = []
     for one in looked.answers:
-        flagged = one.probability >= model.card.point(model.variant, one.finding).threshold
-        said = _Told(model, one.finding, one.probability, flagged, 0, one.hot, one.cells, one.grid)
+        said = _Told(model, one.finding, one.probability, one.flagged, 0, one.hot, one.cells, one.grid)
         finding, image = _told(said, one.series, one.volume, quality, started)
         judged.append((replace(finding, seen=one.seen), image))
     return judged

@@ -7,8 +7,13 @@ import pytest
 
 from edge_node.demo.chestfilm import turned
 from edge_node.demo.phantom import head_phantom
+from edge_node.domain.errors import Retry
 from edge_node.domain.finding import TriageOutcome, Verdict, result_from_json, result_to_json
+from edge_node.triage import film_judge
+from edge_node.triage.film import made_of
 from edge_node.triage.judge import Triage
+from edge_node.triage.model import ModelFault
+from edge_node.triage.runner import OutOfTime
 from tests.unit.triage.films import CHEST, film, phantom
 from tests.unit.triage.studies import clean_study, ct_slices, loaded
 
@@ -123,6 +128,57 @@ def test_a_film_that_cannot_be_judged_is_said_to_be_so_and_never_not_flagged(tri
     both = triage.judge(clean_study([ds, good]))
     assert said(both, PTX).key_sop_uid == good.SOPInstanceUID
     assert any(note.startswith("film.blank") and "one of 2 films" in note for note in both.findings[0].quality)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (OutOfTime(), "triage.time-limit"),
+        (Retry("triage.inference-failed", "on purpose"), "triage.inference-failed"),
+        (ValueError(), "internal.ValueError"),
+    ],
+)
+def test_a_film_that_fails_takes_no_flag_of_another_along_and_leaves_nothing_not_flagged(
+    triage, monkeypatch, error, code
+):
+    sick, failing = film(POSITIVES[0][2], POSITIVES[0][1]), film(3)
+    failing.SeriesInstanceUID = sick.SeriesInstanceUID
+
+    def made(header, spec):
+        if header.item.sop_uid == failing.SOPInstanceUID:
+            raise error
+        return made_of(header, spec)
+
+    monkeypatch.setattr(film_judge, "made_of", made)
+    for both in ((sick, failing), (failing, sick)):
+        finding = said(triage.judge(clean_study(both)), PTX)
+        assert finding.verdict is Verdict.FLAGGED
+        assert f"{code}: 1 of 2 films not judged" in finding.quality
+    well = film(5)
+    well.SeriesInstanceUID = sick.SeriesInstanceUID
+    if isinstance(error, OutOfTime):
+        assert triage.judge(clean_study([well, failing])).outcome is TriageOutcome.SKIPPED
+    else:
+        with pytest.raises(type(error)):
+            triage.judge(clean_study([well, failing]))
+
+
+def test_a_model_that_dies_on_a_film_takes_the_flag_of_the_film_before_not_along(triage, monkeypatch):
+    films = [film(POSITIVES[0][2], POSITIVES[0][1]), film(3), film(5)]
+    for number, one in enumerate(films):
+        one.SeriesInstanceUID, one.SOPInstanceUID = "2.25.7", f"2.25.7.{number}"
+
+    def made(header, spec):
+        if header.item.sop_uid != films[0].SOPInstanceUID:
+            raise ModelFault("model.crashed", "on purpose")
+        return made_of(header, spec)
+
+    monkeypatch.setattr(film_judge, "made_of", made)
+    finding = said(triage.judge(clean_study(films)), PTX)
+    assert finding.verdict is Verdict.FLAGGED
+    assert "model.crashed: 2 of 3 films not judged" in finding.quality
+    [refused] = triage.judge(clean_study(films[1:])).findings
+    assert (refused.verdict, refused.reason) == (Verdict.CANNOT_JUDGE, "model.crashed: on purpose")
 
 
 def test_a_radiograph_that_cannot_be_parsed_is_skipped(triage):
