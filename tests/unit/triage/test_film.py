@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from edge_node.demo.chestfilm import turned
 from edge_node.triage.card_tables import FilmTable
@@ -114,6 +118,14 @@ def a_limb(ds):
     ds.PatientOrientation = ["F", "L"]
 
 
+def a_leg(ds):
+    """Upright: one bone in the middle of flesh that gets thinner on the way down, air to both sides."""
+    y, x = np.mgrid[: ds.Rows, : ds.Columns] / ds.Rows - 0.5
+    off = np.abs(x - 0.05 * y) / (0.25 - 0.1 * y)
+    leg = 1800 * np.clip(1 - off**2, 0, 1) + 1200 * (off < 0.25) + 100 * np.random.default_rng(1).random(x.shape)
+    ds.PixelData = leg.astype("<u2").tobytes()
+
+
 def cut_off(ds):
     ds.PixelData = ds.PixelData[: len(ds.PixelData) // 2 // 2 * 2]
 
@@ -126,6 +138,7 @@ def cut_off(ds):
         (flat, "film.blank"),
         (burnt, "film.clipped"),
         (a_limb, "film.not-a-chest"),
+        (a_leg, "film.not-a-chest"),
         (cut_off, "decode.undecodable"),
     ],
 )
@@ -135,6 +148,27 @@ def test_a_film_that_cannot_be_judged_says_why(spoil, reason):
     with pytest.raises(CannotJudge) as caught:
         made(ds)
     assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(("file", "chest"), [("RG1_UNCI.dcm", True), ("RG3_UNCI.dcm", False)])
+def test_a_real_chest_is_shown_to_a_model_and_a_real_leg_that_says_chest_is_not(file, chest):
+    place = importlib.util.find_spec("data_store")  # pydicom-data
+    assert place is not None
+    ds = dcmread(Path(place.submodule_search_locations[0]) / "data" / file)
+    ds.BodyPartExamined = "CHEST"
+    if chest:
+        assert made(ds).tensor.shape == (1, 256, 256)
+    else:
+        with pytest.raises(CannotJudge, match=r"film\.not-a-chest: a field beside the middle is empty"):
+            made(ds)
+
+
+def test_air_beside_a_thin_patient_makes_no_limb_of_a_chest():
+    ds = film()
+    beside = round(0.3 * ds.Columns)  # more than four of the 24 bands on either side
+    wide = np.pad(pixels(ds), ((0, 0), (beside, beside)), constant_values=pixels(ds).min())
+    ds.PixelData, ds.Columns = wide.tobytes(), wide.shape[1]
+    assert made(ds).image.shape == wide.shape
 
 
 def test_a_card_may_take_films_of_anything():
