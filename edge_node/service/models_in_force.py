@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import structlog
 
 from edge_node.domain.errors import EdgeNodeError, Stop
-from edge_node.domain.model import RUNNING, Stage
+from edge_node.domain.model import RUNNING, SPEAKING, Stage
 from edge_node.service.models import device_of, source_of, take_in_packaged, terms_of
 from edge_node.service.node import Node
 from edge_node.service.process import harden
@@ -31,7 +31,8 @@ class ModelsInForce:
     """`begin` gives a study the models in force; they stay as they are until it ends, whatever is promoted."""
 
     def __init__(self, node: Node) -> None:
-        """Take in what lies in `triage.models_dir`, then load what shall run. Raises `Stop` ``triage.no-gpu``,
+        """Take in what lies in `triage.models_dir`, then load what shall speak; what is on trial beside it is left for
+        the first `refresh`, so that no study waits for it. Raises `Stop` ``triage.no-gpu``,
         ``triage.onnxruntime-owner``; a package that fails does not stop the role, it goes into quarantine."""
         check_onnxruntime_owner()
         self._node = node
@@ -44,7 +45,7 @@ class ModelsInForce:
         for error in take_in_packaged(node.config, self._models):
             log.error("model.refused", code=error.code, message=error.message, hint=error.hint)
         self._triage = self._of([])
-        self.refresh()
+        self.refresh(trials=False)
 
     @contextmanager
     def begin(self) -> Iterator[Triage]:
@@ -69,15 +70,21 @@ class ModelsInForce:
                 for model in self._triage.models
             ] + list(self._triage.absent)
 
-    def refresh(self) -> bool:
-        """Load what the registry says now; True when something changed. Studies that run keep what they have."""
+    def refresh(self, *, trials: bool = True) -> bool:
+        """Load what the registry says now; True when something changed. Studies that run keep what they have. Without
+        `trials` models in shadow are left for the next time, if any speaks."""
         with self._loading:
             generation = self._models.generation()
             if generation == self._generation:
                 return False
             wanted = [one for one in self._models.all() if one.stage in (*RUNNING, Stage.QUARANTINED)]
+            later: list[Registered] = []
+            if not trials and any(one.stage in SPEAKING for one in wanted):
+                later = [one for one in wanted if one.stage == Stage.SHADOW]
+                wanted = [one for one in wanted if one.stage != Stage.SHADOW]
             loaded: dict[str, LoadedModel] = {}
-            absent: list[str] = []
+            starting = "model.starting: in shadow, starts after those that speak"
+            absent = [f"{one.name} {one.version}: {starting}" for one in later]
             # Each worker takes seconds to start and to be proven, most of them in a process of its own.
             with ThreadPoolExecutor(LOADED_AT_ONCE, "models") as pool:
                 made = list(pool.map(self._attempt, wanted))
@@ -97,7 +104,8 @@ class ModelsInForce:
                 self._triage = self._of(absent)
                 # As it was before the first was loaded: what changed meanwhile, also what was put into quarantine just
                 # now, is news when it is looked at next.
-                self._generation = generation
+                if not later:
+                    self._generation = generation
             log.info("models.loaded", count=len(loaded))
         self._close_unused()
         return True

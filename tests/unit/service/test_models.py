@@ -22,15 +22,20 @@ from edge_node.domain.errors import Quarantine, Stop
 from edge_node.domain.model import SHIPPED, Stage
 from edge_node.domain.study import Role
 from edge_node.service import models as service
+from edge_node.service import models_in_force
 from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import open_node
 from edge_node.service.setup import initialise
 from edge_node.store import audit
 from edge_node.triage.card import SIGNED_PREFIX
+from edge_node.triage.model import LoadedModel, admitted, make_engine
+from edge_node.triage.process import ModelProcess, Started
+from edge_node.triage.rule import parse
 from edge_node.triage.shipped import SHIPPED_CARDS
 from tests.unit.triage.studies import REFERENCE, clean_study, ct_slices
 
 NAME = "ref-ct-head-hyperdensity"
+STARTING = "model.starting: in shadow, starts after those that speak"
 WHO = {"who": "Dr. R. Adams", "why": "committee"}
 PEM, PUBLIC = new_signing_key()
 
@@ -97,6 +102,37 @@ def test_what_comes_with_the_node_begins_in_shadow_and_the_audit_says_who_decide
             entries = [e for e in audit.entries(connection) if e.action.startswith("model.")]
         assert [e.action for e in entries] == ["model.add", "model.promote"] * 3
         assert {e.detail["who"] for e in entries} == {"configuration"}
+    finally:
+        force.close()
+        node.database.close()
+
+
+def test_a_role_waits_for_the_models_that_speak_and_not_for_those_on_trial(tmp_path, monkeypatch):
+    config, begun = config_of(tmp_path), []
+    initialise(config)
+    with service.registry(config) as models:
+        service.take_in_packaged(config, models)
+        models.promote(NAME, "1.1.0", Stage.INFORMATION, **WHO)
+
+    def proven(source, terms, *_, **__):
+        card, trust = admitted(source, terms)
+        begun.append(card.file.name)
+        process = ModelProcess(card.file.name, make_engine, ())
+        process.started = Started("int8", "CPUExecutionProvider", {"CPUExecutionProvider": 1}, 0.0)
+        return LoadedModel(card, source.stage, trust, parse(card.file.selection.rule), process)
+
+    monkeypatch.setattr(models_in_force, "load_model", proven)
+    node = open_node(config, Role.COMPUTE)
+    force = ModelsInForce(node)
+    try:
+        assert begun == [NAME]
+        with force.begin() as triage:
+            assert [one.partition(": ")[2] for one in triage.absent] == [STARTING] * 2
+        assert force.refresh()
+        assert sorted(begun) == sorted(SHIPPED_CARDS)
+        with force.begin() as triage:
+            assert (len(triage.models), triage.absent) == (3, ())
+        assert not force.refresh()
     finally:
         force.close()
         node.database.close()
