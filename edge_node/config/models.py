@@ -56,4 +56,10 @@ class Triage(Section):
     studies_at_once: int = Field(
         default=2, ge=1, le=16, description="Studies judged at once; at each model the most urgent one goes first."
     )
+    ahead_mb: int = Field(
+        default=384,
+        ge=0,
+        description="Memory for slices that are decoded while their study is still coming in; 0: decode when it is"
+        " judged. What finds no room is decoded then.",
+    )
     time_limit_s: float = Field(default=120, gt=0, description="A study that takes longer to judge is skipped.")

@@ -15,6 +15,7 @@ from edge_node.service.models import device_of, source_of, take_in_packaged, ter
 from edge_node.service.node import Node
 from edge_node.service.process import harden
 from edge_node.store.models import Models, Registered
+from edge_node.triage.ahead import Ahead
 from edge_node.triage.judge import Triage
 from edge_node.triage.model import LoadedModel, load_model
 from edge_node.triage.runner import check_onnxruntime_owner
@@ -30,12 +31,13 @@ _ROLE = ("triage.no-gpu", "triage.onnxruntime-owner")
 class ModelsInForce:
     """`begin` gives a study the models in force; they stay as they are until it ends, whatever is promoted."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, ahead: Ahead | None = None) -> None:
         """Take in what lies in `triage.models_dir`, then load what shall speak; what is on trial beside it is left for
         the first `refresh`, so that no study waits for it. Raises `Stop` ``triage.no-gpu``,
         ``triage.onnxruntime-owner``; a package that fails does not stop the role, it goes into quarantine."""
         check_onnxruntime_owner()
         self._node = node
+        self._ahead = ahead
         self._models = Models(node.database, node.actor)
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -145,6 +147,7 @@ class ModelsInForce:
             threads=options.threads,
             absent=absent,
             on_fault=self._faulty,
+            ahead=self._ahead,
         )
 
     def _faulty(self, model: LoadedModel) -> None:

@@ -239,14 +239,18 @@ def _compute(config: Config) -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_node.service import watching
     from edge_node.service.compute_steps import judging, purge_work, settle_due, tidy
+    from edge_node.service.decoding import Decoding
     from edge_node.service.models_in_force import ModelsInForce
+    from edge_node.triage.ahead import Ahead
 
     node = open_node(config, Role.COMPUTE)
     life = Life(node)
     life.listen_to_signals()
     notify.status("loading and proving the models")
     node.tasks.take_over()
-    models = ModelsInForce(node) if config.triage.enabled else None
+    room = config.triage.ahead_mb << 20 if config.triage.enabled else 0
+    ahead = Ahead(room, harden, config.triage.threads) if room else None
+    models = ModelsInForce(node, ahead) if config.triage.enabled else None
     jobs = [Job("settle", SETTLE_S, lambda: settle_due(node)), Job("tidy", TIDY_S, lambda: tidy(node))]
     if models is not None:
         in_force = models
@@ -258,6 +262,8 @@ def _compute(config: Config) -> int:
 
         jobs.append(Job("models", MODELS_S, look))
         jobs.append(Job("watch", WATCH_S, lambda: watching.look(node)))
+        if ahead is not None:
+            life.thread("decode ahead", Decoding(node, ahead).run)
     for number in range(config.triage.studies_at_once):
         life.thread(f"triage {number + 1}", judging(node, models, targets_of(config)).run)
     Keeper(config, life).keep("pixels", "pixels", _clean_pixels, vital=True)
@@ -267,6 +273,8 @@ def _compute(config: Config) -> int:
     finally:
         if models is not None:
             models.close()
+        if ahead is not None:
+            ahead.close()
 
 
 def _clean_pixels(config: Config) -> None:

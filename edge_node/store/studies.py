@@ -60,6 +60,12 @@ def unsettled(connection: Connection, *, only: str | None = None, with_series: I
     return found
 
 
+def untriaged(connection: Connection) -> set[str]:
+    """Keys of the studies that come in, or wait to be judged."""
+    waiting = study.c.state.in_((StudyState.RECEIVING, StudyState.SETTLED))
+    return set(connection.execute(select(study.c.study_key).where(waiting)).scalars())
+
+
 def _series(connection: Connection, study_key: str) -> tuple[tuple[str, int], ...]:
     count = func.count().label("instances")
     rows = connection.execute(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -18,6 +19,7 @@ from edge_node.domain.model import SPEAKING
 from edge_node.domain.quality import InputQuality, Score
 from edge_node.domain.study import CleanStudy
 from edge_node.triage import body_part, picture, score
+from edge_node.triage.ahead import Ahead, Ready
 from edge_node.triage.calibration import corrected
 from edge_node.triage.card_tables import FindingTable
 from edge_node.triage.film import FilmHeader, read_films
@@ -81,14 +83,17 @@ class Triage:
         threads: int = 0,
         absent: Sequence[str] = (),
         on_fault: Callable[[LoadedModel], None] | None = None,
+        ahead: Ahead | None = None,
     ) -> None:
         """`time_limit_s` counts per study; `threads` 0 decodes on up to four cores; `absent` are models that should
-        run and cannot, each with its reason; `on_fault` is told of a model that must not run on."""
+        run and cannot, each with its reason; `on_fault` is told of a model that must not run on; `ahead` has decoded
+        what it could while the study came in."""
         self.models = speaking_first(models)
         self.absent = tuple(absent)
         self._time_limit_s = time_limit_s
         self._workers = threads or min(4, os.cpu_count() or 1)
         self._on_fault = on_fault
+        self._ahead = ahead
 
     def judge(self, study: CleanStudy, urgency: float = 100.0) -> TriageResult:
         """Judge one study with every model whose selection rule fits one of its series; the smaller `urgency`, the
@@ -99,6 +104,10 @@ class Triage:
         `unavailable`. It is raised only when nothing urgent would be lost: no model that speaks has flagged the study,
         and one that speaks has failed, or the device is gone (`Stop`).
         """
+        with nullcontext() if self._ahead is None else self._ahead.lent(study.study_key) as ready:
+            return self._judge(study, urgency, ready)
+
+    def _judge(self, study: CleanStudy, urgency: float, ready: Ready | None) -> TriageResult:
         deadline = time.monotonic() + self._time_limit_s
         unavailable = list(self.absent)
         inputs = header_quality(study.objects)
@@ -117,7 +126,7 @@ class Triage:
         notes = (f"select.unreadable: {unreadable} CT images cannot be parsed",) if unreadable else ()
         if unreadable_films:
             notes = (*notes, f"select.unreadable: {unreadable_films} radiographs cannot be parsed")
-        work = _Work(headers, Volumes(self._workers), notes, deadline, urgency, films, inputs)
+        work = _Work(headers, Volumes(self._workers, ready=ready), notes, deadline, urgency, films, inputs)
         findings: list[tuple[Finding, KeyImage | None]] = []
         late = 0.0
         failure: Exception | None = None

@@ -18,14 +18,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
 from edge_node.domain.errors import EdgeNodeError, Retry, Stop
-from edge_node.triage.engine import BadInput, BadOutput, Engine
+from edge_node.triage.engine import BadInput, BadOutput
 from edge_node.triage.runner import Arrays, DeviceLost, OutOfDeviceMemory, OutOfTime
 from edge_node.triage.turns import Turns
 
@@ -34,10 +34,30 @@ log = structlog.get_logger()
 START_S: Final = 180.0  # a GPU library may take long the first time
 GRACE_S: Final = 2.0  # for the soft stop, before the hard one
 _MESSAGE: Final = 1 << 16
-_DTYPES: Final = frozenset({"float32", "float16", "float64", "uint8", "int8", "int32", "int64", "bool"})
+_DTYPES: Final = frozenset(
+    {"float32", "float16", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64", "bool"}
+)
 _MOST: Final = 8 << 30  # bytes of outputs that are believed
 
-Make = Callable[..., Engine]
+
+class Runs(Protocol):
+    """What a worker process runs: a proven model on one device, or a decoder."""
+
+    @property
+    def variant(self) -> str: ...
+    @property
+    def provider(self) -> str: ...
+    @property
+    def placement(self) -> Mapping[str, int]: ...
+    @property
+    def worst(self) -> float: ...
+
+    def run(self, inputs: Arrays, time_limit_s: float, /) -> Arrays: ...
+
+    def prove(self) -> float: ...
+
+
+Make = Callable[..., Runs]
 
 
 class WorkerDied(Exception):

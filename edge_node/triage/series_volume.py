@@ -17,6 +17,7 @@ from pydicom import Dataset, dcmread
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.quality import Score
 from edge_node.domain.study import CleanObject
+from edge_node.triage.ahead import Ready
 from edge_node.triage.decode import NATIVE, Frames
 from edge_node.triage.headers import SliceHeader
 from edge_node.triage.picture import WINDOW
@@ -55,9 +56,11 @@ class SeriesVolume:
 class Volumes:
     """The volumes of one study. Not thread-safe: one study, one thread."""
 
-    def __init__(self, workers: int, most_bytes: int = MOST_BYTES) -> None:
-        """`workers` threads decode what is encoded: the codecs of imagecodecs give up the interpreter lock."""
+    def __init__(self, workers: int, most_bytes: int = MOST_BYTES, ready: Ready | None = None) -> None:
+        """`workers` threads decode what is encoded and not `ready`: the codecs of imagecodecs give up the interpreter
+        lock."""
         self._workers = workers
+        self._ready = ready
         self._most = most_bytes
         self._held: OrderedDict[tuple[_Key, ...], SeriesVolume | CannotJudge] = OrderedDict()
         self.decoded = 0  # slices, over all series
@@ -127,7 +130,8 @@ class Volumes:
             if binning == 1:
                 return stack.plane.stored(hu[index])
             one = stack.slices[index]
-            return _one(Frames(_read(placed[one.sop_uid, one.frame].item)), placed[one.sop_uid, one.frame])
+            header = placed[one.sop_uid, one.frame]
+            return _hu(Frames(_read(header.item)).stored(header.frame), header)
 
         return SeriesVolume(stack, coarse, hu, binning, (*notes, *stack.warnings), image)
 
@@ -147,29 +151,24 @@ class Volumes:
         hu = np.empty(size, np.int16)
         good = np.zeros(count, np.bool_)
 
-        def fill(frames: Frames, index: int) -> None:
+        def fill(frames: Frames | None, index: int) -> None:
             if time.monotonic() > deadline:
                 raise OutOfTime
             one = stack.slices[index]
+            header = placed[one.sop_uid, one.frame]
             try:
-                values = plane.canonical(_one(frames, placed[one.sop_uid, one.frame]))
+                stored = frames.stored(header.frame) if frames is not None else self._stored(header.item)
             except Quarantine:
                 return
+            values = plane.canonical(_hu(stored, header))
             hu[index] = values if binning == 1 else _binned(values, binning)
             good[index] = True
-
-        def whole(index: int) -> None:
-            try:
-                frames = Frames(_read(placed[stack.slices[index].sop_uid, 1].item))
-            except Quarantine:
-                return
-            fill(frames, index)
 
         singles, several = _by_object(stack)
         # Pixels that are not encoded cost Python more than a codec: more threads would only wait for each other.
         encoded = any(h.item.transfer_syntax not in NATIVE for h in placed.values())
         with ThreadPoolExecutor(self._workers if encoded else 1, "decode") as pool:
-            _all(pool.map(whole, singles))
+            _all(pool.map(lambda k: fill(None, k), singles))
             for indices in several:  # one multi-frame object in memory at a time
                 one = stack.slices[indices[0]]
                 try:
@@ -179,6 +178,11 @@ class Volumes:
                 _all(pool.map(lambda k, f=frames: fill(f, k), indices))
         self.decoded += count
         return hu, binning, good
+
+    def _stored(self, item: CleanObject) -> NDArray[np.generic]:
+        """The only frame of an object, which may be decoded already. Raises Quarantine ``triage.undecodable``."""
+        found = self._ready(item) if self._ready is not None else None
+        return found if found is not None else Frames(_read(item)).stored(1)
 
     def _make_room(self, wanted: int) -> None:
         """Give up the volumes that were used longest ago."""
@@ -216,9 +220,9 @@ def _read(item: CleanObject) -> Dataset:
         raise Quarantine("triage.undecodable", "one object cannot be parsed any more") from None
 
 
-def _one(frames: Frames, header: SliceHeader) -> Shorts:
+def _hu(stored: NDArray[np.generic], header: SliceHeader) -> Shorts:
     slope, intercept = header.rescale or (1.0, 0.0)
-    return to_hu(frames.stored(header.frame), slope, intercept)
+    return to_hu(stored, slope, intercept)
 
 
 def _binned(values: Shorts, by: int) -> Shorts:

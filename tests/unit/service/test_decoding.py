@@ -1,0 +1,54 @@
+"""The compute role decodes what has come of a study before the study is complete."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+
+from edge_node.domain.study import Role
+from edge_node.service import roles
+from edge_node.service.decoding import Decoding
+from edge_node.service.node import open_node
+from edge_node.store import studies
+from edge_node.triage.ahead import Ahead
+from tests.unit.deid.objects import encoded, instance_of
+from tests.unit.service.site import Site, image, site
+
+__all__ = ["site"]
+
+
+def take(site: Site, one: Dataset) -> str:
+    one.file_meta = FileMetaDataset()
+    one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    one.compress(RLELossless, generate_instance_uid=False)
+    sent = instance_of(encoded(one), str(RLELossless), str(one.SOPClassUID), str(one.SOPInstanceUID))
+    [receipt] = roles.make_intake(site.config)([replace(sent, received_at=time.time())])
+    return str(getattr(receipt, "study_key", receipt))
+
+
+@pytest.fixture
+def ahead() -> Iterator[Ahead]:
+    made = Ahead(1 << 20, bool, processes=1)
+    yield made
+    made.close()
+
+
+def test_each_new_image_is_decoded_once_until_the_study_is_settled(site: Site, ahead: Ahead) -> None:
+    key = take(site, image(1))
+    node = open_node(site.config, Role.COMPUTE)
+    decoding = Decoding(node, ahead)
+    assert decoding.look() == 1
+    assert decoding.look() == 0
+    take(site, image(2))
+    assert decoding.look() == 1
+    with node.database.write() as connection:
+        [coming] = studies.unsettled(connection)
+        studies.settle(connection, coming, reason="quiet", complete=True, at=1.0)
+    assert decoding.look() == 0
+    with ahead.lent(key) as ready:
+        assert [ready(one) is None for one in node.clean.study(key).objects] == [False, False]
