@@ -62,6 +62,7 @@ SOUND = [
     (0xDB, b"\0" + bytes(64)),
     (0xDB, b"\x13" + bytes(128)),
     (0xDB, b"\1" + bytes(64) + b"\x12" + bytes(128)),
+    (0xDB, b"".join(bytes([table]) + bytes(64) for table in range(4))),
     (0xC4, b"\x13" + bytes(16)),
     (0xC4, b"\0\1\2" + bytes(14) + b"abc"),
     (0xC4, b"\0\1" + bytes(15) + b"a" + b"\x11" + bytes(15) + b"\1b"),
@@ -82,6 +83,7 @@ SOUND = [
     (0xF8, b"\2\1\1palette"),
     (0xF8, b"\3\1\1 of it"),
     (0xF8, b"\4\2\0\4\0\4"),
+    (0xF8, b"\4\0"),
 ]
 
 
@@ -100,13 +102,16 @@ def test_a_segment_holds_what_it_is_for_to_its_last_byte(code: int, body: bytes)
     ("code", "body"),
     [
         (0xDB, b"\x20" + bytes(64)),
+        (0xDB, b"\x20" + bytes(128)),
         (0xDB, b"\4" + bytes(64)),
         (0xC4, b"\x20" + bytes(16)),
         (0xC4, b"\4" + bytes(16)),
         (0xF8, b"\5" + bytes(10)),
         (0xF8, b""),
+        (0xF8, b"\1"),
         (0xDA, b""),
         (0xC0, b"\x08\0\4\0\4"),
+        (0xC0, b"\x08"),
         (0xDD, b"\1"),
         (0xDD, bytes(5)),
     ],
@@ -130,6 +135,7 @@ def test_a_segment_that_jpeg_2000_does_not_know_is_refused_and_a_comment_is_blan
     [
         rle(0, 64),
         rle(16, 64),
+        rle(16, *[64] * 15),
         rle(1, 65),
         rle(1, 0),
         rle(1, 64, 66),
@@ -219,6 +225,8 @@ def test_of_application_segments_those_stay_that_decide_colours(code: int, body:
         b"\xff\xd8\xff\xc0\0\1\xff\xd9",
         b"\xff\xd8\xff\xc0\0\x09abc\xff\xd9",
         b"\xff\xd8\xff\xd8\0\4ab\xff\xd9",
+        b"\xff\xd8" + TABLE + b"\xff\xe1\0\0\xff\xd9",
+        b"\xff\xd8" + TABLE + b"\xff\xe1\0\1\xff\xd9",
         b"GIF89a" + bytes(20),
     ],
 )
@@ -261,6 +269,10 @@ COMMENT, BLANK = segment(0x64, b"\0\1" + NAME), segment(0x64, b"\0\1" + b" " * l
         (SOC + tile(b"data") + EOC + b"\0\0\0", None),
         (SOC + tile(b"data") + EOC + b"K", None),
         (SOC + tile(b"data") + EOC + b"K\0", SOC + tile(b"data") + EOC),
+        (SOC + tile(b"data") + EOC + b"XX", SOC + tile(b"data") + EOC),
+        (SOC + EOC + NAME, SOC + EOC),
+        (SOC + segment(0x52, bytes(10)), None),
+        (SOC + segment(0x64, bytes(2) + 16 * NAME) + EOC, SOC + segment(0x64, bytes(2) + b" " * 16 * len(NAME)) + EOC),
         (SOC + COMMENT + tile(b"data") + EOC, SOC + BLANK + tile(b"data") + EOC),
         (SOC + tile(b"da") + tile(b"ta", None, COMMENT) + EOC, SOC + tile(b"da") + tile(b"ta", None, BLANK) + EOC),
         (SOC + tile(b"da") + tile(b"ta", 0, COMMENT) + EOC, SOC + tile(b"da") + tile(b"ta", 0, BLANK) + EOC),
@@ -281,6 +293,7 @@ def test_of_jpeg_2000_everything_stays_but_comments_and_what_stands_behind_the_e
     [
         SOC + b"\xff\x52\0\1" + tile(b"data") + EOC,
         SOC + b"\xff\x52\0\xff" + tile(b"data") + EOC,
+        SOC + segment(0x52, bytes(10))[:-1],
         SOC + b"name" + tile(b"data") + EOC,
         SOC + tile(b"data", 14) + EOC,
         SOC + tile(b"data", 12) + EOC,
