@@ -14,7 +14,7 @@ from edge_node.deid.samples import asides_of, compare
 from edge_node.deid.witness import Unreadable
 from edge_node.domain.body import Body
 from edge_node.domain.errors import Quarantine
-from tests.unit.deid.streams import FRAME, HUFFMAN, PLAIN, SCAN, TABLE, jpeg
+from tests.unit.deid.streams import FRAME, HUFFMAN, NAME, PLAIN, SCAN, TABLE, j2k, jpeg, segment
 
 DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
 
@@ -165,3 +165,18 @@ def test_fragments_are_the_same_but_for_padding_and_streams_but_for_what_is_no_s
     before: bytes, after: bytes, same: bool
 ) -> None:
     assert (said(before, after, endless=True) != CHANGED) is same
+
+
+TILE_PART = segment(0x90, bytes(8))
+
+
+@pytest.mark.parametrize(
+    ("first", "code", "begins"),
+    [(b"\xff\xd8\xff\xdb", 0xFE, (PLAIN[:2], b"")), (b"\xff\x4f\xff\x51", 0x64, (j2k()[:44], TILE_PART))],
+)
+def test_a_segment_is_given_in_one_piece_however_long_it_is_and_wherever_its_fragment_begins(
+    first: bytes, code: int, begins: tuple[bytes, ...]
+) -> None:
+    for text in (NAME, NAME + bytes(300), NAME * 20):
+        for begin in begins:
+            assert any(text in piece for piece in asides_of(begin + segment(code, text) + b"\xff\xd9", first))

@@ -131,11 +131,18 @@ COMMENT = b"\xff\xfe\0\5Kim"
         ([BEGIN + COMMENT + SCAN + END, BEGIN + OTHER + END], [BEGIN + SCAN + END], "pixel-data"),
         ([BEGIN + COMMENT + SCAN + END], [BEGIN + SCAN + END, BEGIN + OTHER + END], "pixel-data"),
         ([BEGIN + COMMENT + SCAN[:6], SCAN[6:] + END], [BEGIN + SCAN + END], "passed"),
+        (
+            [BEGIN + COMMENT + SCAN[:6], SCAN[6:] + END, BEGIN + OTHER + END],
+            [BEGIN + SCAN + END, BEGIN + OTHER + END],
+            "passed",
+        ),
         ([BEGIN + COMMENT + SCAN + END], [BEGIN + SCAN[:-1] + b"X" + END], "pixel-data"),
         ([BEGIN + b"no scan\0\0"], [BEGIN + b"no scan"], "passed"),
         ([BEGIN + b"no scan\0\0"], [BEGIN + b"no scam"], "pixel-data"),
         ([BEGIN + b"no scan\0\0\0"], [BEGIN + b"no scan\0"], "passed"),
         ([BEGIN + b"no scanXX"], [BEGIN + b"no scan"], "pixel-data"),
+        ([BEGIN + b"no scan\0\0"], [BEGIN + b"no scanX"], "pixel-data"),
+        ([SOC + b"abXX"], [SOC + b"ab"], "pixel-data"),
         ([SOC + b"a" + END + b"Kim"], [SOC + b"a" + END + b"\0"], "passed"),
         ([SOC + b"a" + END + b"Kim"], [SOC + b"a" + END + b"X"], "pixel-data"),
         (
