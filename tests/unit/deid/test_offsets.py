@@ -118,3 +118,15 @@ def test_an_extended_table_of_another_number_of_fragments_goes() -> None:
     node: Node = {tag: Element(tag, "OV", bytes(8)) for tag in (OFFSETS, OFFSET_LENGTHS)}
     keep_extended(node, [RLE, RLE])
     assert not node
+
+
+def test_a_basic_table_stays_if_it_ascends_over_beginnings_of_fragments_from_the_first() -> None:
+    fragments = [b"abc", b"de", b"", b"fghi"]
+    assert begins_of(fragments) == [0, 12, 22, 30]
+    for begins in ([0], [0, 12], [0, 22], [0, 12, 22, 30]):
+        table = struct.pack(f"<{len(begins)}L", *begins)
+        assert basic_table(table, fragments) == table
+        assert basic_table(table + b"K", fragments) == b""
+    for begins in ([12], [0, 0], [0, 22, 12], [0, 11], [0, 12, 22, 30, 42]):
+        assert basic_table(struct.pack(f"<{len(begins)}L", *begins), fragments) == b""
+    assert basic_table(b"", fragments) == b""
