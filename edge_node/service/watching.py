@@ -131,11 +131,12 @@ def checks(config: Config) -> Iterator[Check]:
     """For `doctor`."""
     for row in watched(config):
         name = f"drift {row['model']}"
+        stream = f"{row['version']} {row['variant']}, {row['finding']}"
         if row["state"] == "alarm":
-            detail = f"{row['version']} {row['variant']}: changed: {', '.join(row['changed'])}"
+            detail = f"{stream}: changed: {', '.join(row['changed'])}"
             yield Check(name, "warn", detail, f"edge-node model drift {row['model']}")
         else:
-            yield Check(name, "ok", f"{row['version']} {row['variant']}: {row['state']}, {row['reference']}")
+            yield Check(name, "ok", f"{stream}: {row['state']}, {row['reference']}")
 
 
 def _reference(connection: Connection, stream: Stream) -> Record | None:

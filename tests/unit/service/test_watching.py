@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -153,3 +154,13 @@ def test_status_page_and_doctor_tell_and_nothing_of_a_patient_is_kept(clinic):
     with clinic.node.database.read() as connection:
         row = connection.execute(select(observation).limit(1)).one()
     assert set(json.loads(row.seen)) == {"scanner", "protocol", "soft HU"}
+
+
+def test_doctor_says_which_finding_of_a_model_it_speaks_of(node):
+    told = result(0.2)
+    [first] = told.findings
+    both = replace(told, findings=(first, replace(first, code=Code("C2", "99", "other"))))
+    with node.database.write() as connection:
+        watch.observe(connection, "study1", both)
+    said = [check.detail.partition(":")[0].rpartition(", ")[2] for check in watching.checks(node.config)]
+    assert said == ["C1", "C2"]
