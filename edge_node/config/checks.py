@@ -9,7 +9,7 @@ from pathlib import Path
 from edge_node.config.addresses import address_fault, is_loopback
 from edge_node.config.certificates import public_key_id
 from edge_node.config.contradiction import Contradiction
-from edge_node.config.destinations import WebPeer
+from edge_node.config.destinations import Hl7, WebPeer
 from edge_node.config.list_checks import list_contradictions
 from edge_node.config.rules import rule_faults
 from edge_node.config.schema import SHIPPED_RECIPES, Config
@@ -32,7 +32,8 @@ def contradictions(config: Config, *, environ: Mapping[str, str] | None = None) 
     yield from _rules(config)
     yield from _worklist(config)
     yield from list_contradictions(config)
-    yield from _hl7(config)
+    yield from _hl7(config, "hl7", config.hl7)
+    yield from _hl7(config, "hl7_order", config.hl7_order)
     yield from _fhir(config)
     yield from _pull(config)
     for name in ("fhir", "ups_rs", "forward", "pull_web"):
@@ -205,14 +206,13 @@ def _worklist(config: Config) -> Iterator[Contradiction]:
             )
 
 
-def _hl7(config: Config) -> Iterator[Contradiction]:
-    options = config.hl7
-    if _writes(config, "hl7") and not options.host:
-        yield Contradiction(("hl7.host", "worklist.writers"), "is needed when worklist.writers names hl7")
+def _hl7(config: Config, section: str, options: Hl7) -> Iterator[Contradiction]:
+    if _writes(config, section) and not options.host:
+        yield Contradiction((f"{section}.host", "worklist.writers"), f"is needed when worklist.writers names {section}")
     if not options.tls:
         for key in ("ca_file", "client_cert", "client_key"):
             if getattr(options, key) is not None:
-                yield Contradiction((f"hl7.{key}", "hl7.tls"), "has no effect without tls = true")
+                yield Contradiction((f"{section}.{key}", f"{section}.tls"), "has no effect without tls = true")
 
 
 def _writes(config: Config, writer: str) -> bool:

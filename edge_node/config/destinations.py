@@ -34,6 +34,16 @@ class Hl7(Section):
     )
 
 
+class Hl7Order(Hl7):
+    """The HL7 listener for order changes when `worklist.writers` names hl7_order: a live model's flag raises the
+    order of the study to stat at the RIS."""
+
+    message: Literal["omi", "orm"] = Field(
+        default="omi",
+        description="omi: OMI^O23, the imaging order; orm: ORM^O01, for a RIS that knows only the older message.",
+    )
+
+
 class WebPeer(Section):
     """A web server we send to, and who we are to it."""
 

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, field_validator
 
-from edge_node.config.destinations import Fhir, Hl7, UpsRs, WebPeer
+from edge_node.config.destinations import Fhir, Hl7, Hl7Order, UpsRs, WebPeer
 from edge_node.config.lists import QualityAlerts, ReadingList, Routing
 from edge_node.config.models import Triage
 from edge_node.config.order import Order
@@ -354,6 +354,7 @@ class Config(Section):
     triage: Triage = Triage()
     worklist: Worklist = Worklist()
     hl7: Hl7 = Hl7()
+    hl7_order: Hl7Order = Hl7Order()
     fhir: Fhir = Fhir()
     ups_rs: UpsRs = UpsRs()
     reading_list: ReadingList = ReadingList()

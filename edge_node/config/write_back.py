@@ -16,10 +16,11 @@ class Worklist(Section):
     mode: Literal["shadow", "information", "live"] = Field(
         default="shadow", description="shadow: write nothing; information: evidence only; live: all writers."
     )
-    writers: list[Literal["evidence", "ups", "hl7", "fhir", "ups_rs"]] = Field(
+    writers: list[Literal["evidence", "ups", "hl7", "fhir", "ups_rs", "hl7_order"]] = Field(
         default=["evidence", "ups"],
         description="Who tells the hospital: evidence (SR and key image), ups (workitem by UPS-Push), hl7 (ORU"
-        " message), fhir (bundle), ups_rs (workitem by UPS-RS). None blocks another.",
+        " message), fhir (bundle), ups_rs (workitem by UPS-RS), hl7_order (order raised by OMI or ORM). None blocks"
+        " another.",
     )
     pacs: str = Field(default="pacs", description="The peer ([peers.NAME]) that stores SR and key image.")
     ups: str = Field(default="ups", description="The peer that keeps the UPS worklist (UPS-Push).")

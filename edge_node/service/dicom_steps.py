@@ -41,7 +41,9 @@ EVIDENCE_FIRST_S = 5.0  # so long the others wait for the report they refer to, 
 LOOK_S = 0.05
 ORDER = "order"
 TAKEN = frozenset({str(UpsOutcome.BEING_READ), "late"})  # a worklist says that somebody has the study
-ORDER_ONLY = frozenset({"ups", "ups_rs"})  # these tell where a study stands in the list, not what was found
+ORDER_ONLY = frozenset({"ups", "ups_rs", "hl7_order"})  # these tell where a study stands, not what was found
+# The others ask the worklist whether somebody has the study; an order cannot be asked.
+BEFORE_READING = frozenset({"hl7_order"})
 
 
 def site_of(config: Config) -> Site:
@@ -61,6 +63,7 @@ def site_of(config: Config) -> Site:
         further=tuple(options.further_objects),
         evidence=EVIDENCE in options.writers,
         hl7=config.hl7,
+        hl7_order=config.hl7_order,
         fhir=config.fhir,
         ups_rs=config.ups_rs,
     )
@@ -174,6 +177,7 @@ def order_of(
         late=reading is not None and reading.at < made.timestamp(),
         header=header,
         performer=performer_of(routes_of(node.config), str(row["modalities"]), str(row["body_part"]), permitted),
+        ordered=str(row["order_priority"]),
     )
 
 
@@ -202,6 +206,8 @@ def _first_tried(node: Node, task: Task, step: str, target: str, seconds: float)
 
 def _withheld(config: Config, reading: Reader, writer_name: str) -> bool:
     """Nothing is left to put in order once a report exists; anything else is for the site to say."""
+    if writer_name in BEFORE_READING:
+        return True
     return config.worklist.late == "withhold" or (writer_name in ORDER_ONLY and reading.state is Reading.REPORTED)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from edge_node.config.addresses import is_loopback
+from edge_node.config.destinations import Hl7
 from edge_node.config.schema import Config
 from edge_node.service.check import Check, guarded
 
@@ -14,26 +16,29 @@ CONNECT_S = 3.0
 def writers(config: Config) -> Iterator[Check]:
     """One check for each such writer that `worklist.writers` names; none of them sends a result."""
     if "hl7" in config.worklist.writers:
-        yield guarded("writer hl7", _hl7, config)
+        yield guarded("writer hl7", partial(_hl7, "hl7"), config)
+    if "hl7_order" in config.worklist.writers:
+        yield guarded("writer hl7_order", partial(_hl7, "hl7_order"), config)
     if "fhir" in config.worklist.writers:
         yield guarded("writer fhir", _fhir, config)
     if "ups_rs" in config.worklist.writers:
         yield guarded("writer ups_rs", _ups_rs, config)
 
 
-def _hl7(config: Config) -> Check:
+def _hl7(section: str, config: Config) -> Check:
     from edge_node.worklist.mllp import reach
     from edge_node.worklist.write_hl7 import listener_of
 
-    listener = listener_of(config.hl7, CONNECT_S)
+    options: Hl7 = getattr(config, section)
+    name, listener = f"writer {section}", listener_of(section, options, CONNECT_S)
     reach(listener)
-    if listener.tls is None and not is_loopback(config.hl7.host):
-        hint = "set hl7.tls = true, or carry it through an encrypted tunnel"
-        return Check("writer hl7", "warn", f"{listener} accepts connections, in the clear", hint)
-    if not config.hl7.assigning_authority:
+    if listener.tls is None and not is_loopback(options.host):
+        hint = f"set {section}.tls = true, or carry it through an encrypted tunnel"
+        return Check(name, "warn", f"{listener} accepts connections, in the clear", hint)
+    if not options.assigning_authority:
         detail = f"{listener} accepts connections; studies without an issuer of the Patient ID will wait"
-        return Check("writer hl7", "warn", detail, "set hl7.assigning_authority")
-    return Check("writer hl7", "ok", f"{listener} accepts connections")
+        return Check(name, "warn", detail, f"set {section}.assigning_authority")
+    return Check(name, "ok", f"{listener} accepts connections")
 
 
 def _fhir(config: Config) -> Check:

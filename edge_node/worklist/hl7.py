@@ -111,7 +111,8 @@ def lines_of(words: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Acknowledgement:
-    """MSA of an answer: its code (table 0008), the control ID it speaks of, and the error number of ERR-3 if any.
+    """MSA of an answer: its code (table 0008), the control ID it speaks of, and the error number of ERR-3 if any;
+    `controls` are the order control codes (ORC-1, table 0119) of an answer about orders.
 
     What the peer says in words is left out: it may repeat what we sent.
     """
@@ -119,6 +120,7 @@ class Acknowledgement:
     code: str
     control_id: str
     error: str
+    controls: tuple[str, ...] = ()
 
 
 def read_acknowledgement(block: bytes) -> Acknowledgement | None:
@@ -133,4 +135,5 @@ def read_acknowledgement(block: bytes) -> Acknowledgement | None:
         return None
     trouble = next((row for row in rows if row[0] == "ERR"), [])
     number = trouble[3].split(part)[0] if len(trouble) > 3 else ""
-    return Acknowledgement(about[1], about[2].strip(), number if re.fullmatch(r"\d{3}", number) else "")
+    controls = tuple(row[1] for row in rows if row[0] == "ORC" and len(row) > 1 and re.fullmatch(r"[A-Z]{2}", row[1]))
+    return Acknowledgement(about[1], about[2].strip(), number if re.fullmatch(r"\d{3}", number) else "", controls)

@@ -177,6 +177,13 @@ class WriteBackIdentity:
                     setattr(item, keyword, None)
         return item
 
+    def requested(self, keyword: str) -> list[str]:
+        """What the study and each of its requests state under `keyword`, each value once, in order; a value with a
+        control character counts as one that is not stated (`number_of`)."""
+        with as_received():
+            sources = [self._study, *(self._study.get("RequestAttributesSequence") or [])]
+            return [one for one in dict.fromkeys(number_of(source, keyword) for source in sources) if one]
+
     @property
     def order(self) -> Dataset:
         """What the images say of the order: the attributes of their request, and for what it lacks their own."""

@@ -30,8 +30,8 @@ class Listener:
         return f"{self.host}:{self.port}"
 
 
-def deliver(message: bytes, control_id: str, listener: Listener) -> str:
-    """Send `message` and wait for the acknowledgement that names `control_id`; the accepting code, AA or CA.
+def deliver(message: bytes, control_id: str, listener: Listener) -> Acknowledgement:
+    """Send `message` and wait for the acknowledgement that names `control_id`; what is returned accepts it (AA or CA).
 
     `timeout_s` of the listener bounds all of it. Raises Retry ``worklist.hl7-unavailable`` (nobody there, connection
     broken, no acknowledgement of this message), Retry ``worklist.hl7-error`` for AE and CE, and Quarantine
@@ -97,9 +97,9 @@ def _acknowledgement(line: socket.socket, control_id: str, deadline: float, list
             raise _unavailable(listener, "answers without end")
 
 
-def _accepted(answer: Acknowledgement, listener: Listener) -> str:
+def _accepted(answer: Acknowledgement, listener: Listener) -> Acknowledgement:
     if answer.code in ("AA", "CA"):
-        return answer.code
+        return answer
     error = f", error {answer.error} of HL7 table 0357" if answer.error else ""
     said = f"the HL7 listener at {listener} answers {answer.code}{error}"
     if answer.code in ("AE", "CE"):

@@ -7,9 +7,6 @@ envelope and the ledger alone, so that sending again is sending the same bytes.
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -18,24 +15,28 @@ from datetime import UTC, datetime
 from pydicom.dataset import Dataset
 
 from edge_node.config.destinations import Hl7
-from edge_node.domain.errors import Quarantine
 from edge_node.domain.finding import ADVISORY, Code, Finding, TriageOutcome, Verdict
 from edge_node.domain.reading_list import Performer
 from edge_node.worklist.hl7 import (
-    ENCODING,
     TEXT_LENGTH,
-    authority,
     coded,
     components,
     dicom_moment,
-    entity,
     escape,
-    issuer_of,
     lines_of,
     moment,
     person_names,
     segment,
-    universal,
+)
+from edge_node.worklist.hl7_segments import (
+    PATIENT,
+    Message,
+    control_id_of,
+    encoded,
+    header,
+    numbers,
+    patient_segment,
+    visit,
 )
 from edge_node.worklist.identity import number_of, text_of
 from edge_node.worklist.words import (
@@ -61,6 +62,7 @@ from edge_node.worklist.words import (
 )
 from edge_node.worklist.writer import WriteBack
 
+ORU = "ORU^R01^ORU_R01"
 STORED, DELETED = "R", "D"  # table 0085
 PRIORITIES = {  # table 0485
     "HIGH": Code("S", "HL70485", "Stat"),
@@ -72,29 +74,6 @@ STUDY_UID = Code("110180", "DCM", "Study Instance UID")
 REPORT_UID = Code("SR_INSTANCE_UID", SCHEME, "SOP Instance UID of the structured report")
 ALGORITHM = Code("111001", "DCM", "Algorithm Name")
 ALGORITHM_VERSION = Code("111003", "DCM", "Algorithm Version")
-PATIENT = (
-    "PatientID",
-    "IssuerOfPatientID",
-    "IssuerOfPatientIDQualifiersSequence",
-    "OtherPatientIDsSequence",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AdmissionID",
-    "IssuerOfAdmissionIDSequence",
-    "StudyDate",
-    "StudyTime",
-    "TimezoneOffsetFromUTC",
-    "ReferringPhysicianName",
-)
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Message:
-    """One message, without its MLLP frame: UTF-8, segments ended by CR; `control_id` is its MSH-10, 20 characters."""
-
-    control_id: str
-    content: bytes
 
 
 def message(order: WriteBack, options: Hl7, *, evidence: bool = True) -> Message | None:
@@ -110,12 +89,12 @@ def message(order: WriteBack, options: Hl7, *, evidence: bool = True) -> Message
     patient = Dataset()
     order.identity.copy(patient, *PATIENT)
     requested = order.identity.request(workitem=True)
-    control_id = _control_id(order)
+    control_id = control_id_of(order, "edge-node.hl7")
     segments = [
-        _header(order, options, control_id),
-        _patient(patient, options),
-        *_visit(patient),
-        segment("ORC", {1: "RE", **_numbers(requested)}),
+        header(order, options, ORU, control_id),
+        patient_segment(patient, options),
+        *visit(patient),
+        segment("ORC", {1: "RE", **numbers(requested)}),
         _request(order, patient, requested),
         segment(
             "TQ1",
@@ -128,87 +107,7 @@ def message(order: WriteBack, options: Hl7, *, evidence: bool = True) -> Message
         ),
         *_observations(order, judged, evidence),
     ]
-    try:
-        return Message(control_id, ("\r".join(segments) + "\r").encode("utf-8"))
-    except UnicodeEncodeError:  # half a surrogate pair; the error would quote the message
-        raise Quarantine(
-            "worklist.cannot-encode",
-            "the result cannot be encoded as HL7 with the identity as received",
-            hint="edge-node study show STUDY",
-        ) from None
-
-
-def _control_id(order: WriteBack) -> str:
-    """MSH-10, the same for the same result: 96 bits of a keyed hash, for the UIDs in it are the patient's."""
-    made = "\x1f".join(["edge-node.hl7", order.identity.study_uid, str(order.revision), order.made_at.isoformat()])
-    digest = hmac.digest(order.key, made.encode(), hashlib.sha256)
-    return base64.b32encode(digest[:12]).decode().rstrip("=")
-
-
-def _header(order: WriteBack, options: Hl7, control_id: str) -> str:
-    enhanced = options.acknowledgement == "enhanced"
-    return segment(
-        "MSH",
-        {
-            2: ENCODING,
-            3: escape(options.sending_application),
-            4: escape(options.sending_facility),
-            5: escape(options.receiving_application),
-            6: escape(options.receiving_facility),
-            7: moment(order.identity.local(order.made_at)),
-            9: "ORU^R01^ORU_R01",
-            10: control_id,
-            11: options.processing_id,
-            12: "2.5.1",
-            15: "AL" if enhanced else "",
-            16: "NE" if enhanced else "",
-            18: "UNICODE UTF-8",
-        },
-    )
-
-
-def _patient(patient: Dataset, options: Hl7) -> str:
-    number = number_of(patient, "PatientID")
-    if not number:
-        raise _incomplete("has no Patient ID that could be sent")
-    issuer = issuer_of(patient) or authority(options.assigning_authority)
-    if not issuer:
-        raise _incomplete("names no issuer of the Patient ID, and hl7.assigning_authority is not set")
-    numbers = [components(escape(number), "", "", issuer, "PI")]
-    for other in patient.get("OtherPatientIDsSequence") or []:
-        if number_of(other, "PatientID") and issuer_of(other):  # a number of nobody could be anybody's
-            numbers.append(components(escape(number_of(other, "PatientID")), "", "", issuer_of(other), "PI"))
-    sex = text_of(patient, "PatientSex")
-    return segment(
-        "PID",
-        {
-            1: "1",
-            3: "~".join(dict.fromkeys(numbers)),
-            5: person_names(text_of(patient, "PatientName")) or "^^^^^^U",  # table 0200: unspecified
-            7: dicom_moment(text_of(patient, "PatientBirthDate"), "", ""),
-            8: sex if sex in ("M", "F", "O") else "U",
-        },
-    )
-
-
-def _visit(patient: Dataset) -> Iterator[str]:
-    number = number_of(patient, "AdmissionID")
-    if number:
-        by = next(iter(patient.get("IssuerOfAdmissionIDSequence") or []), Dataset())
-        issuer = authority(text_of(by, "LocalNamespaceEntityID"), *universal(by))
-        yield segment("PV1", {1: "1", 2: "U", 19: components(escape(number), "", "", issuer, "VN")})
-
-
-def _numbers(requested: Dataset) -> dict[int, str]:
-    """Placer and filler order number; a RIS that gives none of its own fills orders under the accession number."""
-    placer = number_of(requested, "PlacerOrderNumberImagingServiceRequest")
-    filler = number_of(requested, "FillerOrderNumberImagingServiceRequest") or number_of(requested, "AccessionNumber")
-    if not placer and not filler:
-        raise _incomplete("has neither an accession number nor an order number that could be sent")
-    return {
-        2: entity(placer, next(iter(requested.get("OrderPlacerIdentifierSequence") or []), None)),
-        3: entity(filler, next(iter(requested.get("OrderFillerIdentifierSequence") or []), None)),
-    }
+    return encoded(control_id, segments)
 
 
 def _request(order: WriteBack, patient: Dataset, requested: Dataset) -> str:
@@ -223,7 +122,7 @@ def _request(order: WriteBack, patient: Dataset, requested: Dataset) -> str:
         "OBR",
         {
             1: "1",
-            **_numbers(requested),
+            **numbers(requested),
             4: coded(SERVICE, asked),
             7: dicom_moment(
                 text_of(patient, "StudyDate"), text_of(patient, "StudyTime"), text_of(patient, "TimezoneOffsetFromUTC")
@@ -331,11 +230,3 @@ def _findings(findings: list[Finding]) -> Iterator[_Observation]:
         for code, value in ((ALGORITHM, finding.model.name), (ALGORITHM_VERSION, finding.model.version)):
             about_it.append(_Observation("ST", code, escape(value[: TEXT_LENGTH // 3])))
         yield from (replace(one, sub_id=sub_id, model=finding.model.name) for one in about_it)
-
-
-def _incomplete(why: str) -> Quarantine:
-    return Quarantine(
-        "worklist.identity-incomplete",
-        f"the study {why}: its result cannot be sent as HL7 under the right patient and order",
-        hint="edge-node study show STUDY",
-    )

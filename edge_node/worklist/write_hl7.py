@@ -19,7 +19,7 @@ class Hl7Writer:
     def __init__(self, site: Site) -> None:
         self._options = site.hl7 or Hl7()
         self._evidence = site.evidence
-        self._listener = listener_of(self._options, site.timeout_s)
+        self._listener = listener_of("hl7", self._options, site.timeout_s)
 
     def write(self, order: WriteBack) -> WriteReport:
         """Raises what `oru.message` and `mllp.deliver` raise."""
@@ -30,9 +30,10 @@ class Hl7Writer:
         return WriteReport("hl7", str(self._listener), "accepted", (("hl7", made.control_id),))
 
 
-def listener_of(options: Hl7, timeout_s: float) -> Listener:
-    """The listener of the section [hl7]. Raises Stop ``worklist.no-address``, and ``hl7.tls`` for unusable files."""
+def listener_of(section: str, options: Hl7, timeout_s: float) -> Listener:
+    """The listener of a section ("hl7", "hl7_order"). Raises Stop ``worklist.no-address``, and ``hl7.tls`` and the like
+    for unusable files."""
     if not options.host:
-        raise no_address("hl7.host")
-    tls = section_context("hl7", options.ca_file, options.client_cert, options.client_key) if options.tls else None
+        raise no_address(f"{section}.host")
+    tls = section_context(section, options.ca_file, options.client_cert, options.client_key) if options.tls else None
     return Listener(options.host, options.port, tls, timeout_s)

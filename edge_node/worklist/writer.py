@@ -9,7 +9,7 @@ from typing import ClassVar, Literal, Protocol
 
 from pydicom.dataset import Dataset
 
-from edge_node.config.destinations import Fhir, Hl7, UpsRs
+from edge_node.config.destinations import Fhir, Hl7, Hl7Order, UpsRs
 from edge_node.domain.errors import Stop
 from edge_node.domain.finding import TriageResult
 from edge_node.domain.reading_list import Performer
@@ -32,6 +32,7 @@ class Site:
     further: tuple[str, ...] = ()
     evidence: bool = True
     hl7: Hl7 | None = None
+    hl7_order: Hl7Order | None = None
     fhir: Fhir | None = None
     ups_rs: UpsRs | None = None
 
@@ -57,7 +58,7 @@ class WriteBack:
     structured report of this revision as the archive has it, None when that is not known; `standing` are the objects of
     earlier revisions there; `late` says that somebody had begun to read before the result; `header` gives the clean
     header (geometry, window) of an image by its pseudonymous SOP Instance UID, None when it is not kept; `performer`
-    is who should read it."""
+    is who should read it; `ordered` is how urgent it was ordered (STAT, URGENT, ROUTINE), "" when that is not known."""
 
     identity: WriteBackIdentity
     result: TriageResult
@@ -75,6 +76,7 @@ class WriteBack:
     late: bool = False
     header: Callable[[str], Dataset | None] = _no_header
     performer: Performer | None = None
+    ordered: str = ""
 
     @property
     def structured_report(self) -> ReportReference:

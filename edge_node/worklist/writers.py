@@ -6,6 +6,7 @@ from edge_node.domain.modes import Mode, may_write
 from edge_node.worklist.write_evidence import EvidenceWriter
 from edge_node.worklist.write_fhir import FhirWriter
 from edge_node.worklist.write_hl7 import Hl7Writer
+from edge_node.worklist.write_hl7_order import Hl7OrderWriter
 from edge_node.worklist.write_ups import UpsWriter
 from edge_node.worklist.write_ups_rs import UpsRsWriter
 from edge_node.worklist.writer import WorklistWriter
@@ -16,6 +17,7 @@ WRITERS: dict[str, type[WorklistWriter]] = {
     "hl7": Hl7Writer,
     "fhir": FhirWriter,
     "ups_rs": UpsRsWriter,
+    "hl7_order": Hl7OrderWriter,
 }
 
 

@@ -10,6 +10,7 @@ from edge_node.consent import sources
 from edge_node.deid import risk
 from edge_node.forward import answer
 from edge_node.triage.measures import MEASURES
+from edge_node.worklist.order_change import OrderOutcome
 from tests.docs.pages import MANUAL, ROOT, inline, label, read, rows
 
 KINDS = {"Retry": "Retry", "Quarantine": "Quarantine", "Stop": "Stop", "EdgeNodeError": "Error"}
@@ -128,6 +129,8 @@ def test_every_outcome_of_a_step_is_explained() -> None:
     ups = re.findall(r'^    [A-Z_]+ = "([a-z-]+)"$', read(ROOT / "edge_node" / "worklist" / "ups.py"), re.MULTILINE)
     for writer in ("ups", "ups_rs"):
         assert {f"{writer}.{word}" for word in ups} == {code for code in known if code.startswith(f"{writer}.")}
+    orders = {f"hl7_order.{outcome}" for outcome in OrderOutcome}
+    assert orders == {code for code in known if code.startswith("hl7_order.")}
 
 
 def test_every_reason_to_hold_pixels_back_is_explained() -> None:

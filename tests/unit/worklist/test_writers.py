@@ -17,7 +17,11 @@ NOWHERE = Peer("NOWHERE", "127.0.0.1", 1)
 
 @pytest.mark.parametrize(
     ("mode", "names"),
-    [("shadow", ()), ("information", ("evidence",)), ("live", ("evidence", "ups", "hl7", "fhir", "ups_rs"))],
+    [
+        ("shadow", ()),
+        ("information", ("evidence",)),
+        ("live", ("evidence", "ups", "hl7", "fhir", "ups_rs", "hl7_order")),
+    ],
 )
 def test_the_mode_decides_who_writes(mode: str, names: tuple[str, ...]) -> None:
     assert writers_for(mode) == names
@@ -35,7 +39,7 @@ def test_a_writer_without_its_peer_stops_at_start(name: str, site: tuple[Peer | 
     assert raised.value.code == "worklist.no-peer"
 
 
-@pytest.mark.parametrize("name", ["hl7", "fhir", "ups_rs"])
+@pytest.mark.parametrize("name", ["hl7", "fhir", "ups_rs", "hl7_order"])
 def test_a_writer_without_its_address_stops_at_start(name: str) -> None:
     with pytest.raises(Stop) as raised:
         WRITERS[name](Site(NOWHERE, None, calling_ae="EDGENODE", timeout_s=5))
