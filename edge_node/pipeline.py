@@ -13,14 +13,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 from sqlalchemy import Connection
 
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry, Stop
 from edge_node.domain.study import Role, StudyState
-from edge_node.store import studies
+from edge_node.store import priors, studies
 from edge_node.store.database import Database
 from edge_node.store.tasks import Lease, Task, Tasks, enqueue, supersede, unfinished, urgency_after
 
@@ -88,16 +88,23 @@ class Done:
 Work = Callable[[Task], Done]
 
 
-def settled(connection: Connection, study_key: str, revision: int, urgency: int) -> None:
-    """Follow-up of `settle`, in its transaction: older revisions' work is void, order, triage and pixels are due."""
+def settled(connection: Connection, study_key: str, revision: int, urgency: int, triage_from: float = 0.0) -> None:
+    """Follow-up of `settle`, in its transaction: older revisions' work is void; order (not of a prior), triage and
+    pixels are due, triage at `triage_from` (seconds since the epoch) unless what it waits for comes sooner."""
     supersede(connection, study_key, revision)
-    for step in BY_NAME["settle"].then:
-        enqueue(connection, study_key, revision, step, urgency=urgency)
+    prior = priors.is_prior(connection, study_key)
+    for step in (name for name in BY_NAME["settle"].then if name != "order" or not prior):
+        due = triage_from if step == "triage" else 0.0
+        enqueue(connection, study_key, revision, step, urgency=urgency, not_before=due)
 
 
 def follow_up(connection: Connection, done: Task, targets: Targets, urgency: int) -> None:
     """Move the study on after a step and add the work of the next ones; a superseded revision adds nothing."""
     step, study = BY_NAME[done.step], (done.study_key, done.revision)
+    if priors.is_prior(connection, done.study_key):  # nobody is told of it, so its identity's time runs from here
+        targets = replace(targets, worklist=())
+        if step.name == "triage":
+            enqueue(connection, *study, "purge", target="envelope", not_before=time.time() + targets.purge["envelope"])
     if step.name == "worklist" and not unfinished(connection, *study, ("worklist",)):
         # Identity serves the write-back alone: its time runs from there, however long the trainer is away.
         enqueue(connection, *study, "purge", target="envelope", not_before=time.time() + targets.purge["envelope"])

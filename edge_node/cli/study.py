@@ -29,7 +29,7 @@ def verdict_of(row: dict[str, Any]) -> Text:
     """The triage verdict of a study row, coloured."""
     result = row["result"]
     if result is None:
-        return Text("")
+        return Text("prior, not judged" if row["prior"] else "", "dim")
     if result["outcome"] != "FINDING":
         return Text(f"{result['outcome'].lower()} ({result['reason']})", "dim")
     told = [f for f in result["findings"] if f["model"].get("stage") != Stage.SHADOW]

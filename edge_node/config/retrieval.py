@@ -51,6 +51,18 @@ class Pull(Section):
         return value
 
 
+class Priors(Section):
+    """Earlier studies that a model's card asks for; they are fetched from the PACS of [pull]."""
+
+    wait_s: float = Field(
+        default=30,
+        ge=0,
+        le=600,
+        description="Triage of a study waits at most so long for priors that a model which speaks asks for; 0: none are"
+        " fetched for models.",
+    )
+
+
 class PullWeb(WebPeer):
     """The DICOMweb server that is asked when `pull.method` is web."""
 

@@ -15,7 +15,7 @@ from edge_node.config.destinations import Fhir, Hl7, Hl7Order, UpsRs, WebPeer
 from edge_node.config.lists import QualityAlerts, ReadingList, Routing
 from edge_node.config.models import Triage
 from edge_node.config.order import Order
-from edge_node.config.retrieval import Pull, PullWeb
+from edge_node.config.retrieval import Priors, Pull, PullWeb
 from edge_node.config.section import AeTitle, Networks, Port, Section
 from edge_node.config.write_back import Worklist
 
@@ -363,6 +363,7 @@ class Config(Section):
     routing: Routing = Routing()
     pull: Pull = Pull()
     pull_web: PullWeb = PullWeb()
+    priors: Priors = Priors()
     forward: Forward = Forward()
     consent: Consent = Consent()
     retention: Retention = Retention()

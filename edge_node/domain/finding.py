@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from edge_node.domain.model import Stage
+from edge_node.domain.priors import Priors
 from edge_node.domain.quality import InputQuality, quality_from_plain
 
 ADVISORY = "ADVISORY ONLY - NOT FOR DIAGNOSTIC USE. A radiologist must read this study."
@@ -135,6 +136,7 @@ class TriageResult:
     unavailable: tuple[str, ...] = ()  # models that should have judged and could not: name, version, reason
     inputs: tuple[InputQuality, ...] = ()  # input quality of the series that were looked at
     suggestions: tuple[Suggestion, ...] = ()  # no finding: nothing is told to the hospital because of one
+    priors: Priors | None = None  # which earlier studies were here, if a model asked for any
 
     @property
     def top(self) -> Finding | None:
@@ -156,6 +158,7 @@ def result_to_json(result: TriageResult) -> str:
         "unavailable": list(result.unavailable),
         "inputs": [asdict(one) for one in result.inputs],
         "suggestions": [asdict(one) for one in result.suggestions],
+        **({"priors": asdict(result.priors)} if result.priors else {}),
     }
     return json.dumps(plain, sort_keys=True)
 
@@ -183,5 +186,7 @@ def result_from_json(text: str, key_image: KeyImage | None = None) -> TriageResu
         Suggestion(**one | {"code": Code(**one["code"]), "model": ModelIdentity(**one["model"])})
         for one in plain.get("suggestions", ())
     )
+    asked = plain.get("priors")
+    priors = Priors(asked["code"], tuple(asked["studies"])) if asked else None
     outcome = TriageOutcome(plain["outcome"])
-    return TriageResult(outcome, plain["reason"], findings, key_image, unavailable, inputs, suggestions)
+    return TriageResult(outcome, plain["reason"], findings, key_image, unavailable, inputs, suggestions, priors)

@@ -47,10 +47,14 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Match:
-    """A study that the archive has; `instances` is 0 when it does not say how many."""
+    """A study that the archive has; `instances` is 0 when it does not say how many. `date` (YYYYMMDD), `modalities` and
+    `description` are its own words, "" where it has none."""
 
     study_uid: str
     instances: int = 0
+    date: str = ""
+    modalities: tuple[str, ...] = ()
+    description: str = ""
 
     def __repr__(self) -> str:
         return f"<Match {self.instances} instances>"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 from sqlalchemy import Connection
@@ -11,22 +12,26 @@ from sqlalchemy import Connection
 from edge_node import pipeline
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.finding import TriageOutcome, TriageResult
+from edge_node.domain.pull import PullState
 from edge_node.domain.study import StudyState
 from edge_node.pipeline import Done, Targets
 from edge_node.receive.settle import settlement
 from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import Node, spool_path
+from edge_node.service.prior_wishes import PriorWishes
 from edge_node.service.reading import place
 from edge_node.service.unfailing import Otherwise, Unfailing, survivable
-from edge_node.store import audit, retention, studies, watch
+from edge_node.store import audit, priors, pulls, retention, studies, watch
 from edge_node.store.tasks import Task, unfinished
 from edge_node.worklist.priority import ORDER_MINUTES
 
 log = structlog.get_logger()
 
+LAST = 1_000_000  # the urgency of what nobody waits for
 
-def settle_due(node: Node) -> int:
-    """Settle every study that is complete by policy; returns how many."""
+
+def settle_due(node: Node, wishes: PriorWishes | None = None) -> int:
+    """Settle every study that is complete by policy; returns how many. `wishes` says which want priors."""
     config = node.config.settle
     counted = {*config.required_instances, *config.required_series}
     with node.database.read() as connection:
@@ -35,6 +40,8 @@ def settle_due(node: Node) -> int:
     for due in waiting:
         if settlement(config, due, now) is None:
             continue
+        if wishes is not None:
+            wishes.before_settling(due.study_key)
         with node.database.write() as connection:
             # Instances and announcements that came meanwhile count.
             still = studies.unsettled(connection, only=due.study_key, with_series=counted)
@@ -50,7 +57,12 @@ def settle_due(node: Node) -> int:
             order = str(studies.get(connection, candidate.study_key)._mapping["order_priority"])
             urgency = int(ORDER_MINUTES.get(order, ORDER_MINUTES["ROUTINE"]))
             audit.append(connection, node.actor, "settle.done", candidate.study_key, detail | verdict.detail)
-            pipeline.settled(connection, candidate.study_key, candidate.revision, urgency)
+            named = (connection, candidate.study_key)
+            if priors.still_prior(*named, candidate.last_received_at, node.actor):
+                pipeline.settled(*named, candidate.revision, LAST)
+            else:
+                until = priors.wait_until(*named, node.config.priors.wait_s)
+                pipeline.settled(*named, candidate.revision, urgency, until)
         log.info("study.settled", study=candidate.study_key, reason=verdict.reason)
         count += 1
     return count
@@ -66,6 +78,10 @@ def triage_work(node: Node, models: ModelsInForce | None) -> pipeline.Work:
     """Judge the study and decide its place in the reading order. Without models the order alone decides."""
 
     def work(task: Task) -> Done:
+        with node.database.read() as connection:
+            prior, came = priors.is_prior(connection, task.study_key), priors.here(connection, task.study_key)
+        if prior:
+            return _kept()
         survivable("triage.crashed", task)
         study = node.clean.study(task.study_key)
         if models is None:
@@ -73,19 +89,28 @@ def triage_work(node: Node, models: ModelsInForce | None) -> pipeline.Work:
         else:
             with models.begin() as triage:  # what is promoted meanwhile is for the next study
                 result = triage.judge(study, float(task.urgency))
-        return _placed(node, task, result)
+        return _placed(node, task, replace(result, priors=came))
 
     return work
+
+
+def _kept() -> Done:
+    """A prior is not judged: it has no place in the reading order, and nobody is told of it."""
+    return Done("triage.prior")
 
 
 def unjudged(node: Node) -> Otherwise:
     """A study that cannot be judged gets the place of its order, and the result says why."""
 
     def otherwise(task: Task, error: EdgeNodeError) -> Done:
+        with node.database.read() as connection:
+            prior, came = priors.is_prior(connection, task.study_key), priors.here(connection, task.study_key)
+        if prior:
+            return _kept()
         reason = f"triage.gave-up: not judged in {task.attempts} tries, the last ended with {error.code}"
         if error.code == "triage.crashed":
             reason = f"{error.code}: {error.message}"
-        return _placed(node, task, TriageResult(TriageOutcome.SKIPPED, reason))
+        return _placed(node, task, TriageResult(TriageOutcome.SKIPPED, reason, priors=came))
 
     return otherwise
 
@@ -97,6 +122,8 @@ def _placed(node: Node, task: Task, result: TriageResult) -> Done:
         # Looked up here: what is known of the order may have changed while the study was judged.
         priority = place(connection, node.config, task.study_key, result)
         studies.put_reading(connection, task.study_key, task.revision, priority)
+        if result.priors and (job := priors.give_up(connection, task.study_key, node.actor)):
+            pulls.close_if_over(connection, job, PullState.DONE, node.actor)
 
     return Done(f"triage.{result.outcome.lower()}", _triage_detail(result), commit)
 
@@ -122,6 +149,7 @@ def _triage_detail(result: TriageResult) -> dict[str, object]:
             for f in result.findings
         ],
         "unavailable": list(result.unavailable),
+        **({"priors": {"code": p.code, "studies": list(p.studies)}} if (p := result.priors) else {}),
         "suggestions": [
             {
                 "model": f"{s.model.name} {s.model.version}",

@@ -64,6 +64,11 @@ class ModelsInForce:
                     model.process.users -= 1
             self._close_unused()
 
+    def want_priors(self) -> bool:
+        """Whether the card of a model asks for earlier studies."""
+        with self._lock:
+            return any(model.card.file.priors is not None for model in self._triage.models)
+
     def labels(self) -> list[str]:
         """One line a model, for `status`."""
         with self._lock:

@@ -242,6 +242,7 @@ def _query(wanted: Wanted) -> Dataset:
         query.SpecificCharacterSet = "ISO_IR 192"  # else each such letter becomes a ?, which is a wildcard
     query.StudyInstanceUID = query.NumberOfStudyRelatedInstances = ""
     query.ModalitiesInStudy = wanted.modality
+    query.StudyDate = query.StudyDescription = ""
     match wanted.kind:
         case Kind.STUDY:
             query.StudyInstanceUID = wanted.value
@@ -273,6 +274,8 @@ def _add(found: Matches, kind: Kind, item: Dataset) -> None:
         issuer=said("IssuerOfPatientID"),
         modalities={names} if isinstance(names, str) else {str(one) for one in names},
         instances=said("NumberOfStudyRelatedInstances"),
+        date=said("StudyDate"),
+        description=said("StudyDescription"),
     )
 
 

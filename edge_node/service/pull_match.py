@@ -26,9 +26,19 @@ class Matches:
         self._fitting: dict[str, tuple[str, Match]] = {}
         self.answers = 0
 
-    def add(self, uid: str, value: str, *, issuer: str, modalities: Collection[str], instances: str) -> bool:
+    def add(
+        self,
+        uid: str,
+        value: str,
+        *,
+        issuer: str,
+        modalities: Collection[str],
+        instances: str,
+        date: str = "",
+        description: str = "",
+    ) -> bool:
         """Take an answer: Study Instance UID, what it says of the attribute asked for, Issuer of Patient ID, Modalities
-        in Study, Number of Study Related Instances ("" where it says nothing).
+        in Study, Number of Study Related Instances, Study Date and Description ("" where it says nothing).
 
         Returns whether the study was not answered before. Raises Retry ``pull.query-failed`` beyond MOST_MATCHES.
         """
@@ -43,7 +53,8 @@ class Matches:
             return fresh
         self._issuers.add(issuer.strip())
         if not wanted.modality or not set(modalities) - {""} or wanted.modality in modalities:
-            self._fitting[uid] = issuer.strip(), Match(uid, int(instances) if instances.isdecimal() else 0)
+            count, made = int(instances) if instances.isdecimal() else 0, tuple(sorted(set(modalities) - {""}))
+            self._fitting[uid] = issuer.strip(), Match(uid, count, date.strip(), made, description.strip())
         return fresh
 
     def fitting(self) -> list[Match]:

@@ -82,6 +82,11 @@ def days_between(first: date, last: date, modality: str = "") -> Iterator[Wanted
         yield Wanted(Kind.DAY, (last - timedelta(back)).strftime("%Y%m%d"), modality=modality)
 
 
+def unsearchable(number: str) -> bool:
+    """Whether an archive would take an identifier for a pattern."""
+    return bool(_WILD.search(number))
+
+
 def patient_of_study(node: Node, study_key: str, modality: str = "") -> Wanted:
     """The patient of a study that the node has, from its identity envelope.
 
@@ -90,7 +95,7 @@ def patient_of_study(node: Node, study_key: str, modality: str = "") -> Wanted:
     refuse_without_key(node.config, "edge-node pull status; send priors from the PACS instead")
     identity = WriteBackIdentity.from_envelopes(*node.vault.open(study_key))
     patient = identity.text("PatientID").strip()
-    if not patient or _WILD.search(patient):
+    if not patient or unsearchable(patient):
         raise Stop(
             "pull.no-patient-id", "the study has no Patient ID to search for", hint="pull studies by a list instead"
         )

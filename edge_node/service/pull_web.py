@@ -22,8 +22,9 @@ PAGE = 200
 JSON = "application/dicom+json"
 OBJECTS = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 STUDY_UID, COUNT, MODALITIES, ISSUER = "0020000D", "00201208", "00080061", "00100021"
+DATE, DESCRIPTION = "00080020", "00081030"
 _SAID = {Kind.STUDY: STUDY_UID, Kind.ACCESSION: "00080050", Kind.DAY: "00080020", Kind.PRIORS: "00100020"}
-_FIELDS = f"{COUNT},{MODALITIES},{ISSUER}"
+_FIELDS = f"{COUNT},{MODALITIES},{ISSUER},{DATE},{DESCRIPTION}"
 
 
 class WebArchive:
@@ -110,6 +111,8 @@ def _add(found: Matches, kind: Kind, item: Any) -> bool:
         issuer=_first(said, ISSUER),
         modalities={str(one) for one in _values(said, MODALITIES)},
         instances=_first(said, COUNT),
+        date=_first(said, DATE),
+        description=_first(said, DESCRIPTION),
     )
 
 

@@ -10,6 +10,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Protocol
@@ -24,6 +25,7 @@ from edge_node.domain.pull import Kind, Match, Pulled, Retrieved, Wanted
 from edge_node.domain.study import Role
 from edge_node.service import beside
 from edge_node.service.node import Node, open_node, spool_path
+from edge_node.service.prior_requests import PriorRequests
 from edge_node.service.pull_dimse import DicomArchive, StillWanted, not_found
 from edge_node.service.pull_requests import named
 from edge_node.service.pull_web import WebArchive
@@ -71,15 +73,16 @@ class Gate:
         self._why = ""
         self._live_at, self._live = 0.0, False
 
-    def closed(self) -> str:
-        """Why no study may be begun now, as a stable word; "" when one may."""
-        if not in_window(self._options.windows, datetime.now().astimezone()):
+    def closed(self, *, awaited: bool = False) -> str:
+        """Why no study may be begun now, as a stable word; "" when one may. One that is `awaited`, a prior of a study
+        that is to be judged, is not for the night, and comes while others send, as slowly as `breathe` says."""
+        if not awaited and not in_window(self._options.windows, datetime.now().astimezone()):
             return "outside-window"
         if time.monotonic() < self._closed_until:
             return self._why
         if free_bytes(self._folder) < self._low:
             return "disk-low"
-        return "live-receiving" if self.live() else ""
+        return "live-receiving" if not awaited and self.live() else ""
 
     def live(self) -> bool:
         """Whether somebody else sends; looked up once a second at most."""
@@ -129,19 +132,22 @@ class Puller:
         self._before = load_old_key("pseudonym", config)
         self.gate = Gate(config, node)
         self.queue = Pulls(node.database, node.keyring, node.actor)
+        self.priors = PriorRequests(node, self.queue)
         self.counts = {"pulled": 0, "failed": 0, "instances": 0}
         self.state = "idle"
 
-    def run(self, stop: threading.Event) -> None:
-        """Pull until told to stop. Only an error of the ledger itself leaves this loop."""
+    def run(self, stop: threading.Event, *, awaited: bool = False) -> None:
+        """Pull until told to stop, or only what is `awaited`. Only an error of the ledger itself leaves this loop."""
         while not stop.is_set():
             try:
-                if why := self.gate.closed():
-                    self.state = why
-                    stop.wait(IDLE_S)
-                elif (item := self.queue.claim()) is None:
-                    self.state = "idle"
-                    self.queue.end_cut_short()
+                self.priors.ask()
+                why = self.gate.closed()
+                closed = why and self.gate.closed(awaited=True)
+                item = None if closed else self.queue.claim(awaited=awaited or bool(why))
+                if item is None:
+                    if not awaited:
+                        self.state = why or "idle"
+                        self.queue.end_cut_short()
                     stop.wait(IDLE_S)
                 else:
                     self.state = "pulling"
@@ -189,7 +195,14 @@ class Puller:
         found = self._archive.find(item.wanted)
         if not found and item.wanted.kind is Kind.ACCESSION:
             raise not_found("")
-        return [named(self._key, Wanted(Kind.STUDY, match.study_uid)) for match in found]
+        if item.wanted_by:
+            found = self.priors.chosen(item.wanted_by, found)
+        today = datetime.now().astimezone().strftime("%Y%m%d")
+        studies = [named(self._key, Wanted(Kind.STUDY, match.study_uid)) for match in found]
+        if item.wanted.kind is not Kind.PRIORS:
+            return studies
+        # What was made today may be on its way to us from the modality, to be read.
+        return [replace(one, prior="" < match.date < today) for one, match in zip(studies, found, strict=True)]
 
     def _found(self, item: Item, studies: list[Named]) -> None:
         log.info("pull.found", count=self.queue.found(item, studies))
@@ -208,6 +221,8 @@ class Puller:
         here = self._here(names)
         if match.instances and here >= match.instances and not item.again:
             return Pulled("pull.already-here", here)
+        if item.prior:
+            self.queue.mark_prior(item, names)
         said = self._archive.retrieve(match, self._wanted(item, stop), self.gate.breathe)
         here = self._arrived(names, max(match.instances, here), stop)
         if not here and said.sent and not said.failed:
@@ -300,5 +315,8 @@ def serve(config: Config, vault: MemoryVault | None = None) -> None:
         threading.Thread(target=puller.run, args=(stop,), name=f"pull-{number}", daemon=True)
         for number in range(config.pull.associations)
     ]
+    if config.priors.wait_s:  # who is waited for must not stand behind a large study that nobody waits for
+        run = partial(puller.run, awaited=True)
+        threads.append(threading.Thread(target=run, args=(stop,), name="pull-awaited", daemon=True))
     beside.live(config, stop, threads, {"pull": lambda: {"state": puller.state, **puller.counts}})
     node.database.close()

@@ -35,6 +35,7 @@ log = structlog.get_logger()
 SETTLE_S = 0.5
 TIDY_S = 60.0
 MODELS_S = 2.0
+PRIORS_S = 1.0
 WATCH_S = 60.0
 CONSENT_S = 30.0
 DRAIN_S = 20.0
@@ -241,6 +242,7 @@ def _compute(config: Config) -> int:
     from edge_node.service.compute_steps import judging, purge_work, settle_due, tidy
     from edge_node.service.decoding import Decoding
     from edge_node.service.models_in_force import ModelsInForce
+    from edge_node.service.prior_wishes import PriorWishes
     from edge_node.triage.ahead import Ahead
 
     node = open_node(config, Role.COMPUTE)
@@ -251,7 +253,8 @@ def _compute(config: Config) -> int:
     room = config.triage.ahead_mb << 20 if config.triage.enabled else 0
     ahead = Ahead(room, harden, config.triage.threads) if room else None
     models = ModelsInForce(node, ahead) if config.triage.enabled else None
-    jobs = [Job("settle", SETTLE_S, lambda: settle_due(node)), Job("tidy", TIDY_S, lambda: tidy(node))]
+    wishes = PriorWishes(node, models) if models is not None else None
+    jobs = [Job("settle", SETTLE_S, lambda: settle_due(node, wishes)), Job("tidy", TIDY_S, lambda: tidy(node))]
     if models is not None:
         in_force = models
         life.tell(models=in_force.labels())
@@ -261,6 +264,8 @@ def _compute(config: Config) -> int:
             life.tell(models=in_force.labels())
 
         jobs.append(Job("models", MODELS_S, look))
+        if wishes is not None:
+            jobs.append(Job("priors", PRIORS_S, wishes.look))
         jobs.append(Job("watch", WATCH_S, lambda: watching.look(node)))
         if ahead is not None:
             life.thread("decode ahead", Decoding(node, ahead).run)

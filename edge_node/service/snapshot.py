@@ -16,7 +16,7 @@ from edge_node.config.schema import Config
 from edge_node.domain.study import StudyState, TaskState
 from edge_node.service.node import ledger_path, spool_path
 from edge_node.service.watching import watched_in
-from edge_node.store import announcements, audit, lost, own_list, studies, tasks
+from edge_node.store import announcements, audit, lost, own_list, priors, studies, tasks
 from edge_node.store.database import Database
 from edge_node.store.lost import Lost
 from edge_node.store.spool import free_bytes
@@ -188,6 +188,7 @@ def _study_row(connection: Connection, row: Row[Any]) -> dict[str, Any]:
         "delivered_at": row.delivered_at,
         "result": json.loads(found) if found else None,
         "priority": place.reason if place else "",
+        "prior": priors.is_prior(connection, row.study_key),
         "trainer": {str(s): int(c) for s, c in sent},
     }
 

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect
 from sqlalchemy.exc import DatabaseError, OperationalError
 
 from edge_node.domain.errors import Retry, Stop
-from edge_node.store import tables, watch_tables
+from edge_node.store import prior_tables, tables, watch_tables
 
 BUSY_TIMEOUT_S = 30.0
 SHRED_WAIT_S = 1.0
@@ -104,6 +104,16 @@ def _add_lost_identity(connection: Connection) -> None:
     tables.lost_identity.create(connection, checkfirst=True)
 
 
+def _add_priors(connection: Connection) -> None:
+    """Version 13: earlier studies that models ask for, and which studies came as such."""
+    for table, column, kind in (("pull_job", "wanted_by", "VARCHAR(16)"), ("pull_item", "prior", "BOOLEAN")):
+        if column not in {one["name"] for one in inspect(connection).get_columns(table)}:
+            default = "''" if kind != "BOOLEAN" else "FALSE"
+            connection.execute(text(f"ALTER TABLE {table} ADD COLUMN {column} {kind} NOT NULL DEFAULT {default}"))
+    prior_tables.prior_wish.create(connection, checkfirst=True)
+    prior_tables.prior.create(connection, checkfirst=True)
+
+
 # One entry per schema version, in order; an entry is never edited once released.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _create_first_schema,
@@ -118,6 +128,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_watch,
     _add_patient_class,
     _add_lost_identity,
+    _add_priors,
 )
 
 

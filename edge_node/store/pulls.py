@@ -15,7 +15,7 @@ from sqlalchemy import Connection, case, func, insert, select, update
 from edge_node.domain.errors import EdgeNodeError, Quarantine
 from edge_node.domain.pull import OPEN, Kind, Pulled, PullState, Wanted
 from edge_node.domain.study import KeyClass, StudyState
-from edge_node.store import audit
+from edge_node.store import audit, priors
 from edge_node.store.database import Database
 from edge_node.store.keyring import Keyring, destroy
 from edge_node.store.seal import seal, unseal
@@ -31,16 +31,18 @@ OURS_S = 600.0  # an archive may go on sending so long after it said that it is 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A request with the node's names for it: `request_key` tells equal ones, `study_key` is a study's, else ""."""
+    """A request with the node's names for it: `request_key` tells equal ones, `study_key` is a study's, else "". What
+    comes of a `prior` is kept and not read."""
 
     wanted: Wanted
     request_key: str
     study_key: str = ""
+    prior: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A claimed request. `number` is its place in its job, from 1 on."""
+    """A claimed request. `number` is its place in its job, from 1 on; `wanted_by` is the study that waits for it."""
 
     id: int
     job: str
@@ -50,6 +52,8 @@ class Item:
     attempts: int
     created_at: float
     again: bool
+    prior: bool = False
+    wanted_by: str = ""
 
 
 class Pulls:
@@ -60,7 +64,7 @@ class Pulls:
         self._keyring = keyring
         self._actor = actor
 
-    def ask(self, requests: Iterable[Named], what: str, *, again: bool) -> tuple[str, int]:
+    def ask(self, requests: Iterable[Named], what: str, *, again: bool, wanted_by: str = "") -> tuple[str, int]:
         """A new job of these requests, equal ones once; its name and how many were asked for.
 
         In portions, so that a long list never holds the ledger from the receiver. Until all are in, the job is RUNNING
@@ -69,8 +73,10 @@ class Pulls:
         self.end_cut_short()
         job, asked = "P" + secrets.token_hex(4).upper(), list({one.request_key: one for one in requests}.values())
         with self._database.write() as connection:
-            values = {"job": job, "what": what, "again": again, "state": PullState.RUNNING, "created_at": time.time()}
-            connection.execute(insert(pull_job).values(**values))
+            values = {"job": job, "what": what, "again": again, "state": PullState.RUNNING, "wanted_by": wanted_by}
+            connection.execute(insert(pull_job).values(**values, created_at=time.time()))
+            if wanted_by:
+                priors.asked(connection, wanted_by, job)
             audit.append(connection, self._actor, "pull.asked", detail={"job": job, "what": what, "count": len(asked)})
         count = 0
         try:
@@ -145,23 +151,29 @@ class Pulls:
                     "attempts": 0,
                     "created_at": time.time(),
                     "not_before": 0.0,
+                    "prior": one.prior,
                 }
             )
         if rows:
             connection.execute(insert(pull_item), rows)
         return len(rows)
 
-    def claim(self) -> Item | None:
-        """The next due request; those whose studies must be found first come before studies."""
+    def claim(self, *, awaited: bool = False) -> Item | None:
+        """The next due request; those that a study waits for come first (and alone, if only what is `awaited` may be
+        begun), then those whose studies must be found before studies."""
         due = (pull_item.c.state == PullState.WAITING) & (pull_item.c.not_before <= time.time())
-        order = case((pull_item.c.kind == Kind.STUDY, 1), else_=0), pull_item.c.id
+        waits = pull_job.c.wanted_by != ""
+        order = case((waits, 0), else_=1), case((pull_item.c.kind == Kind.STUDY, 1), else_=0), pull_item.c.id
+        query = select(pull_item, pull_job.c.again, pull_job.c.wanted_by).join(
+            pull_job, pull_job.c.job == pull_item.c.job
+        )
+        query = query.where(due, *([waits] if awaited else [])).order_by(*order).limit(1)
         while True:
             with self._database.read() as connection:
-                row = connection.execute(select(pull_item).where(due).order_by(*order).limit(1)).one_or_none()
-                if row is None:
-                    return None
-                again = bool(connection.execute(select(pull_job.c.again).where(pull_job.c.job == row.job)).scalar())
-            told = (row.study_key, row.attempts + 1, row.created_at, again)
+                row = connection.execute(query).one_or_none()
+            if row is None:
+                return None
+            told = (row.study_key, row.attempts + 1, row.created_at, bool(row.again), bool(row.prior), row.wanted_by)
             unopened: Quarantine | None = None
             item = Item(row.id, row.job, row.number, Wanted(Kind(row.kind), ""), *told)
             try:  # before it is RUNNING: nobody would take it up again if the ledger were busy now
@@ -229,6 +241,11 @@ class Pulls:
                         message=error.message,
                     )
                 )
+
+    def mark_prior(self, item: Item, names: list[str]) -> bool:
+        """What is about to be retrieved is kept as a prior, unless it is here already."""
+        with self._database.write() as connection:
+            return priors.mark(connection, names, item.job, item.wanted_by, self._actor)
 
     def is_wanted(self, item: Item) -> bool:
         """False once the job was cancelled."""
@@ -299,6 +316,7 @@ def close_if_over(connection: Connection, job: str, state: PullState, actor: str
     connection.execute(update(pull_item).where(pull_item.c.job == job).values(sealed=b""))
     counts = {str(name).lower(): count for name, count in _counts(connection, job).items()}
     audit.append(connection, actor, "pull.ended", detail={"job": job, **counts})
+    priors.job_over(connection, job, actor)
     return True
 
 

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData()
@@ -184,6 +185,7 @@ pull_job = Table(
     Column("state", String(16), nullable=False),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float),
+    Column("wanted_by", String(16), nullable=False, default="", server_default=""),  # a study that waits for priors
 )
 
 pull_item = Table(
@@ -206,6 +208,7 @@ pull_item = Table(
     Column("code", String(64), nullable=False, default=""),
     Column("message", Text, nullable=False, default=""),
     Column("instances", Integer, nullable=False, default=0),
+    Column("prior", Boolean, nullable=False, default=False, server_default=false()),  # what comes of it is not read
     UniqueConstraint("job", "request_key"),
 )
 Index("pull_item_by_state", pull_item.c.state, pull_item.c.not_before)

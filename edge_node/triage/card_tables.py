@@ -272,6 +272,22 @@ class QualityTable(_Table):
     refused: dict[Word, float] = {}
 
 
+class PriorsTable(_Table):
+    """Earlier studies of the patient that the node fetches for this model: the `max` newest of `within_days` days whose
+    Modalities in Study and Study Description fit `rule`. Which of them were here stands in the result; their pixels are
+    no input yet."""
+
+    max: Annotated[int, Field(ge=1, le=5)] = 1
+    within_days: Annotated[int, Field(ge=1, le=36500)] = 730
+    rule: str
+
+    @field_validator("rule")
+    @classmethod
+    def _parses(cls, value: str) -> str:
+        rule.parse(value, rule.ASKED_OF_ARCHIVES)
+        return value
+
+
 class CardFile(_Table):
     """The whole of card.toml."""
 
@@ -291,6 +307,7 @@ class CardFile(_Table):
     picture: PictureTable = PictureTable()
     tolerance: ToleranceTable | None = None  # with one, a variant that was not compared speaks in shadow only
     quality: QualityTable = QualityTable()
+    priors: PriorsTable | None = None
     variants: Annotated[dict[Variant, VariantTable], Field(min_length=1)]
     golden: PinnedTable
     documents: list[PinnedTable] = []

@@ -60,13 +60,18 @@ class Looked:
     notes: tuple[str, ...]
 
 
+def fitting_films(rule: Rule, films: Sequence[FilmHeader]) -> list[FilmHeader]:
+    """The films that a selection rule is made for, usable or not."""
+    return [one for one in films if rule.matches(_asked(one, films))]
+
+
 def look(model: LoadedModel, films: Sequence[FilmHeader], deadline: float, urgency: float) -> Looked | None:
     """Show every film that fits the model's rule to it; None when there is none.
 
     Raises `OutOfTime` and as `LoadedModel.run`, unless a film was flagged: no film takes the flag of another away.
     `CannotJudge` concerns one film only.
     """
-    told = [one for one in films if model.rule.matches(_asked(one, films))]
+    told = fitting_films(model.rule, films)
     fitting = [one for one in told if not one.unfit]
     if not fitting:
         return None

@@ -34,6 +34,9 @@ ATTRIBUTES: Final = frozenset(
     }
 )
 
+# What an archive says of a study that is not here yet (PS3.4 C.6.2.1.2): Modalities in Study, Study Description.
+ASKED_OF_ARCHIVES: Final = frozenset({"Modality", "StudyDescription"})
+
 Value = str | float
 Values = tuple[Value, ...]
 Test = Callable[[Mapping[str, Values]], bool]
@@ -62,11 +65,11 @@ class Rule:
         return self._test(attributes)
 
 
-def parse(text: str) -> Rule:
-    """Compile a rule. Raises `RuleInvalid`."""
+def parse(text: str, attributes: frozenset[str] = ATTRIBUTES) -> Rule:
+    """Compile a rule over these attributes. Raises `RuleInvalid`."""
     if len(text) > _MAX_LENGTH:
         raise RuleInvalid(f"the rule is longer than {_MAX_LENGTH} characters")
-    return Rule(text, _Parser(_tokens(text)).whole())
+    return Rule(text, _Parser(_tokens(text), attributes).whole())
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +98,8 @@ def _tokens(text: str) -> list[_Token]:
 class _Parser:
     """Recursive descent; every method consumes what it names and returns a test."""
 
-    def __init__(self, tokens: list[_Token]) -> None:
+    def __init__(self, tokens: list[_Token], attributes: frozenset[str]) -> None:
+        self._attributes = attributes
         self._tokens = tokens
         self._next = 0
         self._depth = 0
@@ -138,9 +142,9 @@ class _Parser:
         token = self._peek()
         if token.kind != "word" or token.text in ("and", "or", "not", "in"):
             raise self._wrong("an attribute name")
-        if token.text not in ATTRIBUTES:
+        if token.text not in self._attributes:
             raise RuleInvalid(
-                f"character {token.at}: unknown attribute {token.text}; known: {', '.join(sorted(ATTRIBUTES))}"
+                f"character {token.at}: unknown attribute {token.text}; known: {', '.join(sorted(self._attributes))}"
             )
         name = token.text
         self._next += 1

@@ -195,6 +195,13 @@ class WriteBackIdentity:
                         _copy(source, stated, keyword)
         return stated
 
+    @property
+    def patient(self) -> Dataset:
+        """Patient ID and who issued it, as received."""
+        stated = Dataset()
+        self.copy(stated, "PatientID", "IssuerOfPatientID")
+        return stated
+
     def text(self, keyword: str) -> str:
         """A text attribute of the study as received, "" if it had none."""
         return str(self._study.get(keyword) or "")

@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,20 @@ def test_a_list_of_studies_and_accession_numbers_comes_in_whole(
 def test_priors_are_those_of_the_patient_and_of_nobody_else(node: PullingNode, orthanc: Orthanc, method: str) -> None:
     told = node.pull(asking(node, orthanc, method), PATIENT)
     assert (told["studies"], told["instances"]) == (3, 6)
+    assert {str(row["study_key"]) for row in node.site.rows("prior")} == set(node.studies())
+    assert len(node.site.audited("study.prior")) == 3
+
+
+def test_studies_of_a_list_are_no_priors_nor_is_what_an_archive_has_of_today(
+    node: PullingNode, orthanc: Orthanc, tmp_path: Path
+) -> None:
+    today = fill(tmp_path, {8: 1}, StudyDate=f"{datetime.now():%Y%m%d}", PatientID="TODAY-1")
+    orthanc.request("/instances", method="POST", body=today[0].read_bytes())
+    puller = asking(node, orthanc, "get")
+    node.pull(puller, study(3))
+    assert node.pull(puller, Wanted(Kind.PRIORS, "TODAY-1"))["studies"] == 1
+    assert len(node.studies()) == 2
+    assert node.site.rows("prior") == []
 
 
 @pytest.mark.parametrize("method", METHODS)
