@@ -7,7 +7,7 @@ import threading
 import structlog
 
 from edge_node.service.node import Node
-from edge_node.store import studies
+from edge_node.store import priors, studies
 from edge_node.triage.ahead import Ahead
 
 LOOK_S = 0.5
@@ -33,6 +33,7 @@ class Decoding:
         """One look at all studies that come in; how many slices were decoded."""
         with self._node.database.read() as connection:
             coming = [one for one in studies.unsettled(connection) if "CT" in one.modalities]
+            coming = [one for one in coming if not priors.is_prior(connection, one.study_key)]  # nobody judges those
             self._ahead.forget_all_but(studies.untriaged(connection))
         known, self._seen, count = self._seen, {}, 0
         for one in coming:
