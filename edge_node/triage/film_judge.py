@@ -104,7 +104,7 @@ def look(model: LoadedModel, films: Sequence[FilmHeader], deadline: float, urgen
         raise failures[0]
     for code, n in sorted(Counter(map(_code, failures)).items()):
         notes.append(f"{code}: {n} of {len(fitting)} films not judged")
-        log.error("model.failed", model=model.card.file.name, code=code, films=n)
+        log.error("model.failed", model=model.card.file.name, code=code, count=n)
     if best:
         notes += [f"{error} (one of {len(fitting)} films)" for _, error in refusals]
     return Looked(tuple(best.values()), None if best else refusals[0], tuple(notes))
