@@ -20,6 +20,7 @@ from edge_node.store.identified_again import lacking, seal_again
 from edge_node.store.keyring import DataKey, Keyring, keys_that_exist
 from edge_node.store.receipt import Answer, Clean, Conflict, OtherPseudonyms, OtherRecipe, Receipt, Received
 from edge_node.store.renewal import Renewal
+from edge_node.store.reopening import reopen_priors, reopened
 from edge_node.store.seal import seal, seal_body, sealed_length
 from edge_node.store.spool import Place, Sealed, SpoolWriter
 from edge_node.store.tables import envelope, instance, quarantine, study
@@ -108,6 +109,7 @@ class IntakeStore:
                 answers = self._renewal.renew(batch, answers)
             self._complete_escrow(known)
             self._complete_identity(known)
+            reopen_priors(self._database, self._actor, known)
             fresh = [number for number, answer in enumerate(answers) if answer is None]
             sealed = self._seal([batch[number] for number in fresh]) if fresh else []
             if sealed:
@@ -267,10 +269,8 @@ class IntakeStore:
             )
             self._tell_recipes(connection, batch, first.recipe.sha256)
             return 1
-        reopened = row.state != StudyState.RECEIVING
-        revision = int(row.revision) + (1 if reopened else 0)
         changes: dict[str, object] = {
-            "revision": revision,
+            "revision": int(row.revision),
             "modalities": _joined({*row.modalities.split(","), *modalities}),
             "body_part": row.body_part or next(filter(None, (one.what.instance.body_part for one in batch)), ""),
             "order_priority": row.order_priority
@@ -279,16 +279,13 @@ class IntakeStore:
             "bytes": row.bytes + size,
             "last_received_at": max(came),
         }
-        if reopened:
-            changes |= {"state": StudyState.RECEIVING, "complete": False, "opened_at": min(came)}
-            audit.append(
-                connection, self._actor, "study.reopened", first.study_key, {"revision": revision, "was": row.state}
-            )
+        if row.state != StudyState.RECEIVING:
+            changes |= reopened(connection, self._actor, row, min(came))
         connection.execute(
             update(study).where(study.c.study_key == bindparam("key")), {"key": first.study_key, **changes}
         )
         self._tell_recipes(connection, batch, row.recipe_sha256)
-        return revision
+        return int(str(changes["revision"]))
 
     def _tell_recipes(self, connection: Connection, batch: Sequence[Clean], opened_by: str) -> None:
         """One audit entry for each recipe that joins the study."""

@@ -20,7 +20,7 @@ from edge_node.store.tables import pull_item, study, task
 
 HERE, NONE, INCOMPLETE, FAILED = "priors.here", "priors.none", "priors.incomplete", "priors.failed"
 TOO_LATE, OFF, NO_PATIENT = "priors.too-late", "priors.off", "priors.no-patient"
-OURS_S = 600.0  # an archive may go on sending so long after it said that it is done
+OURS_S = 60.0  # an archive may go on sending so long after it said that it is done
 
 
 def wish(connection: Connection, study_key: str, asks: Sequence[PriorAsk], actor: str, *, over: str = "") -> None:
@@ -168,12 +168,24 @@ def still_prior(connection: Connection, study_key: str, last_received_at: float,
     row = connection.execute(select(prior).where(prior.c.study_key == study_key)).one_or_none()
     if row is None:
         return False
-    mine = (pull_item.c.job == row.job) & (pull_item.c.study_key == study_key)
-    asked_for = connection.execute(select(pull_item.c.state, pull_item.c.finished_at).where(mine)).one_or_none()
-    if asked_for is not None and (
-        asked_for.state in OPEN or last_received_at <= (asked_for.finished_at or 0.0) + OURS_S
-    ):
+    if _ours(connection, row.job, study_key, last_received_at):
         return True
     connection.execute(delete(prior).where(prior.c.study_key == study_key))
     audit.append(connection, actor, "study.live", study_key, {"job": row.job})
     return False
+
+
+def _ours(connection: Connection, job: str, study_key: str, received_at: float) -> bool:
+    """Whether what was received then came because we had asked for it."""
+    mine = (pull_item.c.job == job) & (pull_item.c.study_key == study_key)
+    asked_for = connection.execute(select(pull_item.c.state, pull_item.c.finished_at).where(mine)).one_or_none()
+    if asked_for is None:
+        return False
+    return asked_for.state in OPEN or received_at <= (asked_for.finished_at or 0.0) + OURS_S
+
+
+def sent_by_others(connection: Connection, study_keys: Collection[str], received_at: float) -> list[str]:
+    """Those of the priors among these studies whose instances somebody sends now though nobody asked."""
+    among = prior.c.study_key.in_(study_keys)
+    rows = connection.execute(select(prior.c.study_key, prior.c.job).where(among)).all()
+    return [row.study_key for row in rows if not _ours(connection, row.job, row.study_key, received_at)]

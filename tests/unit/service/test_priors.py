@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -19,14 +20,17 @@ from edge_node.domain.priors import PriorAsk, Priors
 from edge_node.domain.pull import Kind, Match, Pulled, Wanted
 from edge_node.domain.study import Role, StudyState, TaskState
 from edge_node.pipeline import Done
+from edge_node.service import roles
 from edge_node.service.compute_steps import judging, settle_due
 from edge_node.service.node import Node, open_node
 from edge_node.service.prior_requests import choose
 from edge_node.service.roles import bench, targets_of
 from edge_node.store import priors, studies, tables
 from edge_node.store.pulls import Named, Pulls, cancel
+from edge_node.store.receipt import Receipt, Received
 from edge_node.store.tables import pull_item, study, task
 from edge_node.triage.card_tables import PriorsTable
+from tests.unit.deid.objects import received
 from tests.unit.service.site import Site, image, site
 
 __all__ = ["site"]
@@ -271,6 +275,28 @@ def test_a_prior_to_which_an_image_comes_long_after_is_read_like_any_other_study
         assert studies.get_reading(connection, key) is not None
     assert "study.live" in [action for action, _ in bed.told(key)]
     assert ("worklist", "evidence") in bed.work(key)
+
+
+@pytest.mark.parametrize("asked_for", [True, False])
+def test_a_prior_that_is_sent_once_more_is_read_like_any_other_study_unless_we_had_asked(
+    site: Site, asked_for: bool
+) -> None:
+    bed = Bed(site)
+    key = a_prior(bed)
+    bed.triage()
+    if not asked_for:
+        with bed.node.database.write() as connection:
+            connection.execute(update(pull_item).values(finished_at=time.time() - 2 * priors.OURS_S))
+    again = replace(received(image(1, study=7)), received_at=time.time())
+    [receipt] = roles.make_intake(bed.config)([again])
+    assert isinstance(receipt, Receipt)
+    assert receipt.received is Received.DUPLICATE
+    bed.settle()
+    bed.triage()
+    with bed.node.database.read() as connection:
+        assert priors.is_prior(connection, key) is asked_for
+        assert (studies.get_reading(connection, key) is None) is asked_for
+    assert (("worklist", "evidence") in bed.work(key)) is not asked_for
 
 
 def test_what_is_here_already_to_be_read_never_becomes_a_prior(site: Site) -> None:
