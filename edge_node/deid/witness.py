@@ -120,7 +120,7 @@ def witness_file(part10: bytes, *, implicit: bool, big: bool, gap: int = -1, gap
     told = Testimony(part10, gap, gap_bytes)
     _Reader(told, False).level(132, end, False, False, ())
     _Reader(told, big, clean=True).level(end, len(part10), implicit, False, ())
-    if gap >= 0 and (told.met is None or gap < end):
+    if gap >= 0 and (told.met is None or gap <= end):
         raise Unreadable
     return told
 

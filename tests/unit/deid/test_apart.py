@@ -248,6 +248,34 @@ def test_the_check_sees_one_changed_byte_of_pixels_that_it_reads_where_they_are(
     assert caught.value.code == "deid.pixel-data"
 
 
+def test_the_check_reads_what_stands_behind_pixels_that_it_reads_where_they_are() -> None:
+    source, made = encoded(ct()), DEIDENTIFIER.clean(instance_of(encoded(ct()), EXPLICIT, CT, INSTANCE)).part10
+    pixels, there = source.rindex(bytes(range(32))), made.rindex(bytes(range(32)))
+    name = b"Beeblebrox^Zaphod "
+    made += struct.pack("<HH2s2xL", 0xFFFC, 0xFFFC, b"OB", len(name)) + name
+    with pytest.raises(Quarantine, match="residual"):
+        verify_apart(parted(source, pixels, 32), EXPLICIT, parted(made, there, 32), frozenset())
+
+
+def test_the_check_looks_beside_the_samples_of_frames_that_it_reads_where_they_are() -> None:
+    samples = b"\xff\xda\0\6\0\0\x3f\0\1\2\xff\xd9"
+    named, clean = (b"\xff\xd8" + extra + samples for extra in (b"\xff\xfe\0\x14Beeblebrox^Zaphod\0", b""))
+    syntax = str(JPEGBaseline8Bit)
+    received = encapsulated(syntax, [b"", named], 1)
+    source, made = received.dataset, DEIDENTIFIER.clean(encapsulated(syntax, [b"", clean], 1)).part10
+    head = struct.pack("<HH2s2xL", 0x7FE0, 0x10, b"OB", 0xFFFFFFFF)
+    begin, there = source.rindex(head) + len(head), made.rindex(head) + len(head)
+    verify_apart(
+        parted(source, begin, len(source) - begin), syntax, parted(made, there, len(made) - there), frozenset()
+    )
+    leaking = made[:there] + source[begin:]
+    with pytest.raises(Quarantine) as caught:
+        verify_apart(
+            parted(source, begin, len(source) - begin), syntax, parted(leaking, there, len(source) - begin), frozenset()
+        )
+    assert caught.value.code == "deid.residual-identifier"
+
+
 def test_the_check_finds_a_name_behind_a_jpeg_that_it_reads_where_it_is() -> None:
     jpeg = b"\xff\xd8\xff\xda\0\10\1\1\0\0\77\0scan\xff\xd9"
     said = jpeg + b"Beeblebrox"

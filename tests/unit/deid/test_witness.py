@@ -204,3 +204,38 @@ def test_file_meta_information_and_data_set_are_read_as_one() -> None:
 def test_the_check_reads_what_the_tests_send() -> None:
     was = witness(encoded(ct()), implicit=False, big=False)
     assert [was.text(place) for place in was.places["PN"]] == ["Quincy^Jack ", "Kildare^James ", "Beeblebrox^Zaphod "]
+
+
+PIXELS, PADDING = 0x7FE00010, 0xFFFCFFFC
+
+
+@pytest.mark.parametrize("length", [40, OPEN])
+def test_a_value_that_is_left_out_must_be_the_whole_value_of_an_element_of_the_first_level(length: int) -> None:
+    rows = sent(EXPLICIT, ROWS, "US", b"\2\0")
+    before, behind = rows + sent(EXPLICIT, PIXELS, "OW", b"", length), sent(EXPLICIT, PADDING, "OB", b"\0\0")
+    gap = len(before)
+    was = witness(before + behind, implicit=False, big=False, gap=gap, gap_bytes=40)
+    assert was.met == (PIXELS, length == OPEN)
+    there = {("US", ROWS, b"\2\0", ()), ("OW", PIXELS, b"", ()), ("OB", PADDING, b"\0\0", ())}
+    assert places(was) == there
+    wrong = [(gap - 2, 40), (gap + 12, 40), (len(rows), 40), (0, 0)] + ([(gap, 38)] if length == 40 else [])
+    for place, size in wrong:
+        with pytest.raises(Unreadable):
+            witness(before + behind, implicit=False, big=False, gap=place, gap_bytes=size)
+    nested = mark(EXPLICIT, ITEM, len(before)) + before
+    inside = sent(EXPLICIT, REFERENCES, "SQ", nested) + rows
+    with pytest.raises(Unreadable):
+        witness(inside, implicit=False, big=False, gap=12 + len(nested), gap_bytes=40)
+
+
+def test_a_value_that_is_left_out_of_a_file_is_none_of_its_meta_information() -> None:
+    version = b"\2\0\1\0OB\0\0\2\0\0\0"
+    rows = sent(EXPLICIT, ROWS, "US", b"\2\0")
+    cut = bytes(128) + b"DICM\2\0\0\0UL\4\0" + struct.pack("<L", len(version)) + version + rows
+    with pytest.raises(Unreadable):
+        witness_file(cut, implicit=False, big=False, gap=144 + len(version), gap_bytes=2)
+    with pytest.raises(Unreadable):
+        witness_file(cut[:144] + version + b"\0\1" + rows, implicit=False, big=False, gap=len(cut), gap_bytes=2)
+    pixels = sent(EXPLICIT, PIXELS, "OW", b"", 4)
+    whole = bytes(128) + b"DICM\2\0\0\0UL\4\0" + struct.pack("<L", len(version) + 2) + version + b"\0\1" + pixels
+    assert witness_file(whole, implicit=False, big=False, gap=len(whole), gap_bytes=4).met == (PIXELS, False)
