@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from edge_node.deid.pseudonym import Pseudonyms, joined, patient_key, patient_of, study_key_of
+from edge_node.deid.pseudonym import (
+    Pseudonyms,
+    instance_key_of,
+    joined,
+    patient_key,
+    patient_of,
+    signal_key_of,
+    study_key_of,
+)
 from edge_node.domain.errors import Stop
 from tests.unit.deid.nodes import NAMES
 from tests.unit.deid.objects import KEY
@@ -34,6 +42,15 @@ def test_without_an_id_a_patient_is_known_by_the_study_whoever_issued_nothing() 
     ids = [("A", ""), ("AX", ""), ("XA", ""), ("A", "X"), ("A", "H"), ("A", "HX"), ("A", "XH")]
     assert len({patient_key(KEY, *one) for one in ids}) == len({patient_of(b, a, "") for a, b in ids}) == len(ids)
     assert len({NAMES.patient(issuer, number, "") for number, issuer in ids}) == len(ids)
+
+
+def test_what_an_instance_and_an_announcement_are_called_stays_from_version_to_version() -> None:
+    for name, always in (
+        (instance_key_of, "4ZP6BC2W6W4KPUZMEUX5AASIXQ"),
+        (signal_key_of, "MYEWOOQV5T3AA25LB5CO6GEIIL"),
+    ):
+        assert name(KEY, "1.2") == name(KEY, " 1.2\0") == always
+        assert len({name(KEY, one) for one in ("1.2", "X1.2", "1.2X", "1.3")} | {name(KEY[::-1] + b"k", "1.2")}) == 5
 
 
 def test_a_label_that_is_refused_is_refused_by_its_code() -> None:
