@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from edge_node.demo.studies import make_studies
+from edge_node.demo.headct import head_ct
 
-_FLAGGED = 12  # of the demo's studies, by arrival
+_FLAGGED = 5011  # the seed of one with a finding that no model misses
 
 
-def head(folder: Path, slices: int, rows: int) -> list[Dataset]:
+def head(slices: int, rows: int) -> list[Dataset]:
     """The slices of a head CT with a finding."""
-    [study] = [one for one in make_studies(folder, 5, slices=slices, rows=rows) if one.arrival == _FLAGGED]
-    return [dcmread(path) for path in study.files]
+    return head_ct(_FLAGGED, "epidural", slices=slices, rows=rows)
 
 
 def another(slices: Sequence[Dataset], folder: Path, name: str, **values: str) -> list[Path]:
@@ -33,5 +32,5 @@ def another(slices: Sequence[Dataset], folder: Path, name: str, **values: str) -
         for keyword, value in values.items():
             setattr(ds, keyword, value)
         files.append(folder / f"{index:04}.dcm")
-        ds.save_as(files[-1])
+        ds.save_as(files[-1], enforce_file_format=True)
     return files
