@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from pydicom.data import get_testdata_file
@@ -18,6 +19,7 @@ from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.receive.landing import Arrival
 from edge_node.receive.local import LocalDoor, LocalSender
+from edge_node.service import inbox
 from edge_node.service.handing import Sender
 from edge_node.service.inbox import REJECTED, Inbox
 from edge_node.store.receipt import Receipt, Received
@@ -77,15 +79,19 @@ def test_a_whole_file_is_taken_once_and_removed(watched: Watched) -> None:
     assert watched.inbox.counts.taken == 1
 
 
-def test_a_file_that_still_grows_is_left_until_it_lies_still(watched: Watched) -> None:
+def test_a_file_that_still_grows_is_left_until_it_lies_still(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(inbox, "time", SimpleNamespace(monotonic=lambda: now))
     path = watched.folder / "slow"
     for size in (1000, 20_000, len(CT)):
         path.write_bytes(CT[:size])
+        now += STILL_S
         watched.inbox.look()
-        time.sleep(STILL_S / 2)
+    now += STILL_S / 2
     watched.inbox.look()
     assert watched.received == []
-    watched.look_twice()
+    now += STILL_S
+    watched.inbox.look()
     assert len(watched.received) == 1
 
 
