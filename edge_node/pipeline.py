@@ -60,7 +60,7 @@ BY_NAME = {step.name: step for step in STEPS}
 DELIVERIES = ("worklist", "forward")
 
 LEASE_S = 60.0
-POLL_S = 0.2
+POLL_S, QUICK_POLL_S = 0.2, 0.05  # the latter of who works for the urgent alone
 UNEXPECTED_TRIES = 5
 
 
@@ -138,7 +138,7 @@ def _advance(connection: Connection, step: Step, study_key: str, revision: int, 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One worker of a role: works off one step (of one target) until told to stop."""
+    """One worker of a role: works off one step (of one target, of rows `up_to` an urgency) until told to stop."""
 
     step: str
     work: Work
@@ -147,14 +147,15 @@ class Bench:
     targets: Targets
     max_age_s: float
     target: str | None = None
+    up_to: int | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Claim and work until `stop` is set. Only Stop leaves this loop: the role then exits with its code."""
         while not stop.is_set():
             try:
-                claimed = self.tasks.claim(self.step, self.target, LEASE_S)
+                claimed = self.tasks.claim(self.step, self.target, LEASE_S, self.up_to)
                 if claimed is None:
-                    stop.wait(POLL_S)
+                    stop.wait(POLL_S if self.up_to is None else QUICK_POLL_S)
                 else:
                     self.one(claimed)
             except Retry as error:  # the ledger itself: a row left behind is taken up again when its lease runs out

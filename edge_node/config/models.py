@@ -54,7 +54,11 @@ class Triage(Section):
     threads: int = Field(default=0, ge=0, description="Inference threads; 0: let onnxruntime choose.")
     gpu_memory_mb: int = Field(default=0, ge=0, description="Device memory that each model may take; 0: no limit.")
     studies_at_once: int = Field(
-        default=2, ge=1, le=16, description="Studies judged at once; at each model the most urgent one goes first."
+        default=2,
+        ge=1,
+        le=16,
+        description="Studies judged at once, and one more that was ordered STAT; at each model, and wherever the others"
+        " can wait, the most urgent one goes first.",
     )
     ahead_mb: int = Field(
         default=384,

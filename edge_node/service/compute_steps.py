@@ -68,10 +68,11 @@ def settle_due(node: Node, wishes: PriorWishes | None = None) -> int:
     return count
 
 
-def judging(node: Node, models: ModelsInForce | None, targets: Targets) -> Unfailing:
-    """A worker of this node for triage, which leaves no study without a place in the reading order."""
-    work = triage_work(node, models)
-    return Unfailing("triage", work, node.tasks, node.database, targets, float("inf"), otherwise=unjudged(node))
+def judging(node: Node, models: ModelsInForce | None, targets: Targets, up_to: int | None = None) -> Unfailing:
+    """A worker of this node for triage, which leaves no study without a place in the reading order; `up_to`: the least
+    urgent that it takes."""
+    work, otherwise = triage_work(node, models), unjudged(node)
+    return Unfailing("triage", work, node.tasks, node.database, targets, float("inf"), None, up_to, otherwise=otherwise)
 
 
 def triage_work(node: Node, models: ModelsInForce | None) -> pipeline.Work:

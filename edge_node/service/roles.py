@@ -244,6 +244,7 @@ def _compute(config: Config) -> int:
     from edge_node.service.models_in_force import ModelsInForce
     from edge_node.service.prior_wishes import PriorWishes
     from edge_node.triage.ahead import Ahead
+    from edge_node.worklist.priority import ORDER_MINUTES
 
     node = open_node(config, Role.COMPUTE)
     life = Life(node)
@@ -271,6 +272,8 @@ def _compute(config: Config) -> int:
             life.thread("decode ahead", Decoding(node, ahead).run)
     for number in range(config.triage.studies_at_once):
         life.thread(f"triage {number + 1}", judging(node, models, targets_of(config)).run)
+    # One more for what was ordered at once: it waits for nothing that has begun.
+    life.thread("triage STAT", judging(node, models, targets_of(config), int(ORDER_MINUTES["STAT"])).run)
     Keeper(config, life).keep("pixels", "pixels", _clean_pixels, vital=True)
     life.thread("purge", bench(node, "purge", purge_work(node), max_age_s=NEVER_S).run)
     try:

@@ -49,12 +49,14 @@ class Tasks:
         self._actor = actor
         self._owner = f"{actor}:{os.getpid()}:{secrets.token_hex(4)}"
 
-    def claim(self, step: str, target: str | None, lease_s: float) -> Task | None:
-        """Take the most urgent due row of `step` (of one `target`), or one whose lease ran out; None: nothing to do."""
+    def claim(self, step: str, target: str | None, lease_s: float, up_to: int | None = None) -> Task | None:
+        """Take the most urgent due row of `step` (of one `target`), or one whose lease ran out; None: nothing to do.
+        `up_to`: the least urgent that is taken."""
         now = time.time()
         due = select(task.c.id).where(
             task.c.step == step,
             *([] if target is None else [task.c.target == target]),
+            *([] if up_to is None else [task.c.urgency <= up_to]),
             task.c.step.not_in(select(setting.c.value).where(setting.c.name.like("paused.%"))),
             or_(
                 (task.c.state == TaskState.READY) & (task.c.not_before <= now),
@@ -88,7 +90,7 @@ class Tasks:
         if row is None:
             return None
         if void:
-            return self.claim(step, target, lease_s)
+            return self.claim(step, target, lease_s, up_to)
         return Task(
             row.id,
             row.study_key,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -17,7 +17,7 @@ from edge_node.domain.errors import EdgeNodeError, Stop
 from edge_node.domain.finding import Finding, KeyImage, Mask, TriageOutcome, TriageResult, Verdict
 from edge_node.domain.model import SPEAKING
 from edge_node.domain.quality import InputQuality, Score
-from edge_node.domain.study import CleanStudy
+from edge_node.domain.study import CleanObject, CleanStudy
 from edge_node.triage import body_part, picture, score
 from edge_node.triage.ahead import Ahead, Ready
 from edge_node.triage.calibration import corrected
@@ -36,6 +36,7 @@ from edge_node.triage.runner import Arrays, OutOfTime
 from edge_node.triage.seen import seen_of
 from edge_node.triage.select import Series, candidates, unfit_words
 from edge_node.triage.series_volume import SeriesVolume, Volumes
+from edge_node.triage.turns import Precedence
 from edge_node.triage.volume import Resampled, class_maps, resample, volume_score
 
 SHADOW_S: Final = 20.0  # all models in shadow together, where others speak
@@ -94,6 +95,7 @@ class Triage:
         self._workers = threads or min(4, os.cpu_count() or 1)
         self._on_fault = on_fault
         self._ahead = ahead
+        self._precedence = Precedence()
 
     def judge(self, study: CleanStudy, urgency: float = 100.0) -> TriageResult:
         """Judge one study with every model whose selection rule fits one of its series; the smaller `urgency`, the
@@ -104,14 +106,17 @@ class Triage:
         `unavailable`. It is raised only when nothing urgent would be lost: no model that speaks has flagged the study,
         and one that speaks has failed, or the device is gone (`Stop`).
         """
-        with nullcontext() if self._ahead is None else self._ahead.lent(study.study_key) as ready:
-            return self._judge(study, urgency, ready)
+        lent = nullcontext() if self._ahead is None else self._ahead.lent(study.study_key)
+        with lent as ready, self._precedence.judging(urgency) as give_way:
+            return self._judge(study, urgency, ready, give_way)
 
-    def _judge(self, study: CleanStudy, urgency: float, ready: Ready | None) -> TriageResult:
+    def _judge(
+        self, study: CleanStudy, urgency: float, ready: Ready | None, give_way: Callable[[], None]
+    ) -> TriageResult:
         deadline = time.monotonic() + self._time_limit_s
         unavailable = list(self.absent)
         inputs = header_quality(study.objects)
-        headers, unreadable = read_headers(study.objects)
+        headers, unreadable = read_headers(_politely(study.objects, give_way))
         films, unreadable_films = read_films(study.objects)
         # Without a model for radiographs one more radiograph is nobody's subject, unless such a model is missing.
         looks = bool(self.absent) or any(m.card.slabs_input.film for m in self.models)
@@ -126,7 +131,9 @@ class Triage:
         notes = (f"select.unreadable: {unreadable} CT images cannot be parsed",) if unreadable else ()
         if unreadable_films:
             notes = (*notes, f"select.unreadable: {unreadable_films} radiographs cannot be parsed")
-        work = _Work(headers, Volumes(self._workers, ready=ready), notes, deadline, urgency, films, inputs)
+        work = _Work(
+            headers, Volumes(self._workers, ready=ready, give_way=give_way), notes, deadline, urgency, films, inputs
+        )
         findings: list[tuple[Finding, KeyImage | None]] = []
         late = 0.0
         failure: Exception | None = None
@@ -134,6 +141,7 @@ class Triage:
         for model in self.models:
             if model.card.file.says == "body-part":
                 continue
+            give_way()
             if speaks and model.stage not in SPEAKING:
                 work.on_trial()
             if model.broken():
@@ -214,6 +222,13 @@ class Triage:
                     refused = (refusal, None)
                     break
         return [refused] if refused else []
+
+
+def _politely(objects: Sequence[CleanObject], give_way: Callable[[], None]) -> Iterator[CleanObject]:
+    """The objects, each when nothing more urgent is under way."""
+    for one in objects:
+        give_way()
+        yield one
 
 
 def _urgent(finding: Finding) -> bool:

@@ -56,10 +56,17 @@ class SeriesVolume:
 class Volumes:
     """The volumes of one study. Not thread-safe: one study, one thread."""
 
-    def __init__(self, workers: int, most_bytes: int = MOST_BYTES, ready: Ready | None = None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        most_bytes: int = MOST_BYTES,
+        ready: Ready | None = None,
+        give_way: Callable[[], None] = lambda: None,
+    ) -> None:
         """`workers` threads decode what is encoded and not `ready`: the codecs of imagecodecs give up the interpreter
-        lock."""
+        lock. `give_way` is called before each slice."""
         self._workers = workers
+        self._give_way = give_way
         self._ready = ready
         self._most = most_bytes
         self._held: OrderedDict[tuple[_Key, ...], SeriesVolume | CannotJudge] = OrderedDict()
@@ -152,6 +159,7 @@ class Volumes:
         good = np.zeros(count, np.bool_)
 
         def fill(frames: Frames | None, index: int) -> None:
+            self._give_way()
             if time.monotonic() > deadline:
                 raise OutOfTime
             one = stack.slices[index]

@@ -1,13 +1,14 @@
-"""Who runs next on a device that several studies want: the most urgent one, at every batch."""
+"""Who runs next on a device that several studies want, and who goes on meanwhile: the most urgent one."""
 
 from __future__ import annotations
 
 import heapq
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
+from typing import Final
 
 
 class Turns:
@@ -45,3 +46,40 @@ class Turns:
                     heapq.heappop(self._waiting)[2].set()
                 else:
                     self._taken = False
+
+
+GIVEN_WAY_S: Final = 10.0  # of one study, for all more urgent ones together
+
+
+class Precedence:
+    """Studies that are judged at once share the processors: while a more urgent one is under way, the others wait where
+    they can, but never for long."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._under_way: list[float] = []
+
+    @contextmanager
+    def judging(self, urgency: float) -> Iterator[Callable[[], None]]:
+        """A study is under way until the end of the block; what is yielded is to be called where it can wait."""
+        left = GIVEN_WAY_S
+
+        def give_way() -> None:
+            nonlocal left
+            if urgency <= min(self._under_way):  # the usual case, without the lock
+                return
+            began = time.monotonic()
+            with self._changed:
+                self._changed.wait_for(lambda: urgency <= min(self._under_way), max(0.0, left))
+            left -= time.monotonic() - began
+
+        with self._changed:
+            self._under_way = [*self._under_way, urgency]
+        try:
+            yield give_way
+        finally:
+            with self._changed:
+                others = list(self._under_way)
+                others.remove(urgency)
+                self._under_way = others
+                self._changed.notify_all()

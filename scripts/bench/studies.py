@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +17,19 @@ _FLAGGED = 5011  # the seed of one with a finding that no model misses
 def head(slices: int, rows: int) -> list[Dataset]:
     """The slices of a head CT with a finding."""
     return head_ct(_FLAGGED, "epidural", slices=slices, rows=rows)
+
+
+def thin(slices: Sequence[Dataset], count: int) -> list[Dataset]:
+    """The same head in `count` slices: each is the nearest of those given, at a place of its own."""
+    first, last = (ds.ImagePositionPatient for ds in (slices[0], slices[-1]))
+    made = []
+    for index in range(count):
+        ds = copy.deepcopy(slices[index * len(slices) // count])
+        share = index / (count - 1)
+        ds.ImagePositionPatient = [f"{a + share * (b - a):.4f}" for a, b in zip(first, last, strict=True)]
+        ds.SliceThickness = f"{abs(last[2] - first[2]) / (count - 1):.4f}"
+        made.append(ds)
+    return made
 
 
 def another(slices: Sequence[Dataset], folder: Path, name: str, **values: str) -> list[Path]:

@@ -8,12 +8,14 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import pydicom.data
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom import dcmread
 from pydicom.uid import (
     JPEG2000Lossless,
     JPEGBaseline8Bit,
@@ -21,14 +23,14 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from edge_node.deid import apart, samples
+from edge_node.deid import apart, samples, study_key_of
 from edge_node.deid.verify_apart import Apart, verify_apart
 from edge_node.domain.body import Body, Memory, Slice, Source
 from edge_node.domain.errors import EdgeNodeError, Quarantine
 from edge_node.domain.study import IdentifiedInstance
 from edge_node.receive import landing
 from edge_node.receive.landing import Arrival, Budget, Landing
-from tests.unit.deid.objects import CT, DEIDENTIFIER, ct, encoded, from_file, instance_of
+from tests.unit.deid.objects import CT, DEIDENTIFIER, KEY, RESEARCH, ct, encoded, from_file, instance_of
 
 IMPLICIT, EXPLICIT, BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 FILES = sorted(Path(pydicom.data.__file__).parent.glob("test_files/*.dcm"))
@@ -287,12 +289,25 @@ def test_the_check_finds_a_name_behind_a_jpeg_that_it_reads_where_it_is() -> Non
     assert b"Beeblebrox" not in b"".join(samples.compare(after, before, 0, endless=True))
 
 
+@pytest.mark.parametrize("from_size", [1, 1 << 62])
+def test_private_elements_that_a_recipe_keeps_stay_beside_pixels_wherever_those_are(from_size: int) -> None:
+    ds = ct()
+    ds.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x27, "SH", "1.375:1")
+    with pixels_apart_from(from_size):
+        made = dcmread(BytesIO(RESEARCH.clean(instance_of(encoded(ds), EXPLICIT, CT, INSTANCE)).part10))
+    assert made.private_block(0x0043, "GEMS_PARM_01")[0x27].value == "1.375:1"
+
+
 def test_what_must_be_in_memory_and_is_too_large_is_held_with_that_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apart, "MOST_IN_MEMORY", 2000)
     monkeypatch.setattr(apart, "_FIRST_READ", 100)
     ds = ct()
     ds.add_new(0x00420011, "OB", bytes(4000))  # an encapsulated document
-    assert outcome(instance_of(encoded(ds), EXPLICIT, CT, INSTANCE), 100)[0] == "deid.too-large"
+    large = instance_of(encoded(ds), EXPLICIT, CT, INSTANCE)
+    assert outcome(large, 100)[0] == "deid.too-large"
+    with pixels_apart_from(100), pytest.raises(Quarantine) as caught:
+        DEIDENTIFIER.deidentify(large)
+    assert caught.value.study == study_key_of(KEY, str(ds.StudyInstanceUID))
 
 
 @settings(max_examples=200, deadline=None)

@@ -13,7 +13,8 @@ from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from edge_node.deid import Deidentifier, patient_key, peek_study_key, study_key_of
+from edge_node.deid import Deidentifier, door, instance_key_of, patient_key, peek_study_key, study_key_of
+from edge_node.deid.pseudonym import Pseudonyms
 from edge_node.domain.errors import Quarantine, Stop
 from tests.unit.deid.objects import (
     CT,
@@ -289,6 +290,28 @@ def test_a_broken_object_still_tells_its_study_if_it_can() -> None:
     with pytest.raises(Quarantine) as caught:
         DEIDENTIFIER.deidentify(received(ct(), data=data[:-7]))
     assert caught.value.study == key
+
+
+@pytest.mark.parametrize("size", [100, 5_000, 70_000])
+def test_a_broken_object_tells_its_study_from_the_beginning_or_from_more_of_it(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "PEEKED", 1000)
+    ds = ct()
+    ds.add_new(0x00080019, "UN", bytes(size))
+    data, key = encoded(ds)[:-7], study_key_of(KEY, "1.2.826.0.1.3680043.8.498.77")
+    assert peek_study_key(received(ct(), data=data), KEY) == (None if size == 70_000 else key)
+    engine = zlib.compressobj(wbits=-15)
+    deflated = engine.compress(encoded(ct())) + engine.flush()
+    assert peek_study_key(instance_of(deflated[:-3], DEFLATED, CT, "1.2.3"), KEY) == key
+
+
+def test_an_instance_is_recognised_by_its_name_and_by_all_of_its_bytes() -> None:
+    one = received(ct())
+    made = DEIDENTIFIER.deidentify(one)
+    assert made.instance_key == instance_key_of(KEY, one.sop_instance)
+    names = Pseudonyms(KEY, "")
+    assert made.source_digest == names.source_digest(one.transfer_syntax, [one.dataset])
 
 
 def test_a_short_site_key_stops_the_role() -> None:

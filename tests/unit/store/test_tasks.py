@@ -166,6 +166,17 @@ def test_the_most_urgent_row_goes_first(store: Store) -> None:
     assert claimed.study_key == "STAT"
 
 
+def test_a_worker_for_the_urgent_leaves_the_others_alone(store: Store) -> None:
+    add(store, 1, urgency=720)
+    assert store.tasks.claim("triage", None, 60, up_to=60) is None
+    with store.database.write() as connection:
+        enqueue(connection, "S9", 1, "triage", urgency=60)
+    urgent = store.tasks.claim("triage", None, 60, up_to=60)
+    assert urgent is not None
+    assert urgent.urgency == 60
+    assert store.tasks.claim("triage", None, 60, up_to=60) is None
+
+
 def test_a_paused_step_is_not_claimed_until_resumed(store: Store) -> None:
     add(store)
     with store.database.write() as connection:
