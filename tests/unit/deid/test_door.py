@@ -298,7 +298,7 @@ def test_a_broken_object_tells_its_study_from_the_beginning_or_from_more_of_it(
 ) -> None:
     monkeypatch.setattr(door, "PEEKED", 1000)
     ds = ct()
-    ds.add_new(0x00080019, "UN", bytes(size))
+    ds.add_new(0x00091001, "UN", bytes(size))
     data, key = encoded(ds)[:-7], study_key_of(KEY, "1.2.826.0.1.3680043.8.498.77")
     assert peek_study_key(received(ct(), data=data), KEY) == (None if size == 70_000 else key)
     engine = zlib.compressobj(wbits=-15)
