@@ -314,6 +314,12 @@ def test_an_instance_is_recognised_by_its_name_and_by_all_of_its_bytes() -> None
     assert made.source_digest == names.source_digest(one.transfer_syntax, [one.dataset])
 
 
+def test_the_identity_of_an_object_does_not_hang_on_the_order_of_its_bytes() -> None:
+    ds = ct(PregnancyStatus=4)
+    little, big = (DEIDENTIFIER.deidentify(received(ds, syntax)).identity for syntax in (EXPLICIT, BIG))
+    assert (little.study, little.instance) == (big.study, big.instance)
+
+
 def test_a_short_site_key_stops_the_role() -> None:
     with pytest.raises(Stop) as caught:
         Deidentifier(RECIPE, b"short", version="0.1.0")

@@ -88,6 +88,7 @@ def test_each_of_several_kinds_of_pixels_is_compared() -> None:
     assert verdict(longer, both) == "passed"
     for was in (both, longer):
         assert verdict(was, [*header, (0x7FE00008, "OF", SIXES), (PIXELS, "OW", SIXES[::-1])]) == "pixel-data"
+        assert verdict(was, [*header, (0x7FE00008, "OF", SIXES[::-1]), (PIXELS, "OW", SIXES)]) == "pixel-data"
 
 
 def test_pixels_that_are_lost_or_made_are_missed() -> None:
