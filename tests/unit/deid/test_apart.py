@@ -239,6 +239,15 @@ def test_the_check_believes_no_cut_that_is_not_the_whole_pixel_data() -> None:
     assert caught.value.code == "deid.unverifiable"
 
 
+def test_the_check_believes_no_cut_of_anything_but_pixels_even_if_it_is_the_same_on_both_sides() -> None:
+    document = struct.pack("<HH2s2xL", 0x0042, 0x0011, b"OB", 32)
+    source = encoded(ct()) + document + bytes(32)
+    made = DEIDENTIFIER.clean(instance_of(encoded(ct()), EXPLICIT, CT, INSTANCE)).part10 + document + bytes(32)
+    with pytest.raises(Quarantine) as caught:
+        verify_apart(parted(source, len(source) - 32, 32), EXPLICIT, parted(made, len(made) - 32, 32), frozenset())
+    assert caught.value.code == "deid.unverifiable"
+
+
 @pytest.mark.parametrize("at", [0, 15, 31])
 def test_the_check_sees_one_changed_byte_of_pixels_that_it_reads_where_they_are(at: int) -> None:
     source, made = encoded(ct()), DEIDENTIFIER.clean(instance_of(encoded(ct()), EXPLICIT, CT, INSTANCE)).part10
