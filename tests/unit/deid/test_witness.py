@@ -222,6 +222,8 @@ def test_a_value_that_is_left_out_must_be_the_whole_value_of_an_element_of_the_f
     for place, size in wrong:
         with pytest.raises(Unreadable):
             witness(before + behind, implicit=False, big=False, gap=place, gap_bytes=size)
+    with pytest.raises(Unreadable):  # nothing is left out of this
+        witness(rows + behind, implicit=False, big=False, gap=4, gap_bytes=5)
     nested = mark(EXPLICIT, ITEM, len(before)) + before
     inside = sent(EXPLICIT, REFERENCES, "SQ", nested) + rows
     with pytest.raises(Unreadable):
