@@ -241,3 +241,20 @@ def test_a_value_that_is_left_out_of_a_file_is_none_of_its_meta_information() ->
     pixels = sent(EXPLICIT, PIXELS, "OW", b"", 4)
     whole = bytes(128) + b"DICM\2\0\0\0UL\4\0" + struct.pack("<L", len(version) + 2) + version + b"\0\1" + pixels
     assert witness_file(whole, implicit=False, big=False, gap=len(whole), gap_bytes=4).met == (PIXELS, False)
+
+
+def test_the_codes_of_the_method_are_read_alike_the_second_time_and_never_for_others() -> None:
+    def a_file(text: bytes) -> bytes:
+        inside = sent(EXPLICIT, 0x00080100, "SH", text) + sent(EXPLICIT, 0x00080119, "UC", text + b"X ")
+        items = mark(EXPLICIT, ITEM, len(inside)) + inside
+        method = sent(EXPLICIT, 0x00120064, "SQ", items)
+        return bytes(128) + b"DICM\2\0\0\0UL\4\0\0\0\0\0" + method + sent(EXPLICIT, ROWS, "US", b"\2\0")
+
+    for text in (b"113100", b"113107", b"113100", b"113107"):
+        was = witness_file(a_file(text), implicit=False, big=False)
+        assert places(was) == {
+            ("UL", 0x00020000, bytes(4), ()),
+            ("SH", 0x00080100, text, (0x00120064, 0)),
+            ("UC", 0x00080119, text + b"X ", (0x00120064, 0)),
+            ("US", ROWS, b"\2\0", ()),
+        }
