@@ -59,8 +59,7 @@ STEPS = (
 BY_NAME = {step.name: step for step in STEPS}
 DELIVERIES = ("worklist", "forward")
 
-LEASE_S = 60.0
-POLL_S, QUICK_POLL_S = 0.2, 0.05  # the latter of who works for the urgent alone
+LEASE_S, POLL_S, QUICK_POLL_S = 60.0, 0.2, 0.05  # the last of who works for the urgent alone
 UNEXPECTED_TRIES = 5
 
 

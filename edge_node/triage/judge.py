@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -14,10 +14,10 @@ import structlog
 from numpy.typing import NDArray
 
 from edge_node.domain.errors import EdgeNodeError, Stop
-from edge_node.domain.finding import Finding, KeyImage, Mask, TriageOutcome, TriageResult, Verdict
+from edge_node.domain.finding import Finding, KeyImage, TriageOutcome, TriageResult, Verdict
 from edge_node.domain.model import SPEAKING
 from edge_node.domain.quality import InputQuality, Score
-from edge_node.domain.study import CleanObject, CleanStudy
+from edge_node.domain.study import CleanStudy
 from edge_node.triage import body_part, picture, score
 from edge_node.triage.ahead import Ahead, Ready
 from edge_node.triage.calibration import corrected
@@ -29,14 +29,14 @@ from edge_node.triage.headers import SliceHeader, read_headers
 from edge_node.triage.measures import head_scores, refuse, volume_scores
 from edge_node.triage.measures import score as measure
 from edge_node.triage.model import LoadedModel, ModelFault, speaking_first
-from edge_node.triage.places import Grid, stored_box, stored_heat
+from edge_node.triage.places import Grid, mask_of, stored_box, stored_heat
 from edge_node.triage.prepare import CannotJudge, Floats, Prepared, assemble, slab_thickness
 from edge_node.triage.quality import check_head
 from edge_node.triage.runner import Arrays, OutOfTime
 from edge_node.triage.seen import seen_of
 from edge_node.triage.select import Series, candidates, unfit_words
 from edge_node.triage.series_volume import SeriesVolume, Volumes
-from edge_node.triage.turns import Precedence
+from edge_node.triage.turns import Precedence, politely
 from edge_node.triage.volume import Resampled, class_maps, resample, volume_score
 
 SHADOW_S: Final = 20.0  # all models in shadow together, where others speak
@@ -116,7 +116,7 @@ class Triage:
         deadline = time.monotonic() + self._time_limit_s
         unavailable = list(self.absent)
         inputs = header_quality(study.objects)
-        headers, unreadable = read_headers(_politely(study.objects, give_way))
+        headers, unreadable = read_headers(politely(study.objects, give_way))
         films, unreadable_films = read_films(study.objects)
         # Without a model for radiographs one more radiograph is nobody's subject, unless such a model is missing.
         looks = bool(self.absent) or any(m.card.slabs_input.film for m in self.models)
@@ -222,13 +222,6 @@ class Triage:
                     refused = (refusal, None)
                     break
         return [refused] if refused else []
-
-
-def _politely(objects: Sequence[CleanObject], give_way: Callable[[], None]) -> Iterator[CleanObject]:
-    """The objects, each when nothing more urgent is under way."""
-    for one in objects:
-        give_way()
-        yield one
 
 
 def _urgent(finding: Finding) -> bool:
@@ -398,16 +391,7 @@ def _told(
         key.spacing[0] / key.spacing[1],
         volume.window,
     )
-    return finding, image if heat is None else replace(image, mask=_mask(heat))
-
-
-def _mask(heat: Floats) -> Mask | None:
-    """The stored pixels within half of the strongest mark, None when there is no mark."""
-    marked = heat >= heat.max() / 2
-    if not heat.max() > 0:
-        return None
-    rows, columns = heat.shape
-    return Mask(rows, columns, np.packbits(marked, bitorder="little").tobytes())
+    return finding, image if heat is None else replace(image, mask=mask_of(heat))
 
 
 def _refusal(

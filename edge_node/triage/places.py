@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_node.domain.finding import Mask
 from edge_node.triage import picture
 from edge_node.triage.prepare import Floats, Stack
 
@@ -45,3 +46,12 @@ def stored_heat(cells: Floats, stack: Stack, index: int, grid: Grid) -> Floats:
     wy = picture.linear_weights(plane.rows, plane.dy, y0, rows, grid.cell_mm[0], grid.start[0])
     wx = picture.linear_weights(plane.columns, plane.dx, x0, columns, grid.cell_mm[1], grid.start[1])
     return plane.stored(picture.smooth_heat(cells, wy, wx))
+
+
+def mask_of(heat: Floats) -> Mask | None:
+    """The stored pixels within half of the strongest mark, None when there is no mark."""
+    marked = heat >= heat.max() / 2
+    if not heat.max() > 0:
+        return None
+    rows, columns = heat.shape
+    return Mask(rows, columns, np.packbits(marked, bitorder="little").tobytes())

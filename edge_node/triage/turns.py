@@ -5,10 +5,10 @@ from __future__ import annotations
 import heapq
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
-from typing import Final
+from typing import Final, TypeVar
 
 
 class Turns:
@@ -48,6 +48,7 @@ class Turns:
                     self._taken = False
 
 
+Item = TypeVar("Item")
 GIVEN_WAY_S: Final = 10.0  # of one study, for all more urgent ones together
 
 
@@ -83,3 +84,10 @@ class Precedence:
                 others.remove(urgency)
                 self._under_way = others
                 self._changed.notify_all()
+
+
+def politely(items: Iterable[Item], give_way: Callable[[], None]) -> Iterator[Item]:
+    """The items, each when nothing more urgent is under way."""
+    for item in items:
+        give_way()
+        yield item

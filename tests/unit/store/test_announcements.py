@@ -15,7 +15,7 @@ from edge_node.store.tables import announced_instance, announcement, study
 from tests.unit.store.conftest import Store
 from tests.unit.store.test_intake import Make
 
-LONGEST_S = 1.0  # a hundredth of it is usual; the receiver gives up after thirty
+LONGEST_S = 5.0  # a five hundredth of it is usual; the receiver gives up after thirty
 
 
 def create(signal: str = "STEP", *studies: str) -> Announcement:
