@@ -281,7 +281,8 @@ class WorkerPool:
         if batch:
             try:
                 answers = self._exchange(worker, [changed(one.arrival, again=one.tries > 0) for one in batch])
-            except Exception:  # whatever it was: nobody of the batch may wait for ever
+            except Exception as error:  # whatever it was: nobody of the batch may wait for ever
+                log.error("worker.lost", reason=type(error).__name__)  # noqa: TRY400  its words may repeat the object
                 self._end(worker)
                 self._again(batch)
                 self._replace(worker)

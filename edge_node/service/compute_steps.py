@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from edge_node import pipeline
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.finding import TriageOutcome, TriageResult
+from edge_node.domain.priors import Priors
 from edge_node.domain.pull import PullState
 from edge_node.domain.study import StudyState
 from edge_node.pipeline import Done, Targets
@@ -71,18 +72,17 @@ def settle_due(node: Node, wishes: PriorWishes | None = None) -> int:
 def judging(node: Node, models: ModelsInForce | None, targets: Targets, up_to: int | None = None) -> Unfailing:
     """A worker of this node for triage, which leaves no study without a place in the reading order; `up_to`: the least
     urgent that it takes."""
-    work, otherwise = triage_work(node, models), unjudged(node)
-    return Unfailing("triage", work, node.tasks, node.database, targets, float("inf"), None, up_to, otherwise=otherwise)
+    line = (node.tasks, node.database, targets, float("inf"))
+    return Unfailing("triage", triage_work(node, models), *line, up_to=up_to, otherwise=unjudged(node))
 
 
 def triage_work(node: Node, models: ModelsInForce | None) -> pipeline.Work:
     """Judge the study and decide its place in the reading order. Without models the order alone decides."""
 
     def work(task: Task) -> Done:
-        with node.database.read() as connection:
-            prior, came = priors.is_prior(connection, task.study_key), priors.here(connection, task.study_key)
-        if prior:
-            return _kept()
+        prior, came = _as_prior(node, task)
+        if prior is not None:
+            return prior
         survivable("triage.crashed", task)
         study = node.clean.study(task.study_key)
         if models is None:
@@ -95,19 +95,22 @@ def triage_work(node: Node, models: ModelsInForce | None) -> pipeline.Work:
     return work
 
 
-def _kept() -> Done:
-    """A prior is not judged: it has no place in the reading order, and nobody is told of it."""
-    return Done("triage.prior")
+def _as_prior(node: Node, task: Task) -> tuple[Done | None, Priors | None]:
+    """All that is done with a study that is a prior: it is not judged, has no place in the reading order, and nobody is
+    told of it. Of another study, which priors of its patient are here."""
+    with node.database.read() as connection:
+        if priors.is_prior(connection, task.study_key):
+            return Done("triage.prior"), None
+        return None, priors.here(connection, task.study_key)
 
 
 def unjudged(node: Node) -> Otherwise:
     """A study that cannot be judged gets the place of its order, and the result says why."""
 
     def otherwise(task: Task, error: EdgeNodeError) -> Done:
-        with node.database.read() as connection:
-            prior, came = priors.is_prior(connection, task.study_key), priors.here(connection, task.study_key)
-        if prior:
-            return _kept()
+        prior, came = _as_prior(node, task)
+        if prior is not None:
+            return prior
         reason = f"triage.gave-up: not judged in {task.attempts} tries, the last ended with {error.code}"
         if error.code == "triage.crashed":
             reason = f"{error.code}: {error.message}"

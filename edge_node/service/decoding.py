@@ -9,6 +9,8 @@ import structlog
 from edge_node.service.node import Node
 from edge_node.store import priors, studies
 from edge_node.triage.ahead import Ahead
+from edge_node.triage.decode import NATIVE
+from edge_node.triage.headers import CT_IMAGES
 
 LOOK_S = 0.5
 log = structlog.get_logger()
@@ -31,13 +33,17 @@ class Decoding:
 
     def look(self) -> int:
         """One look at all studies that come in; how many slices were decoded."""
-        with self._node.database.read() as connection:
-            coming = [one for one in studies.unsettled(connection) if "CT" in one.modalities]
-            coming = [one for one in coming if not priors.is_prior(connection, one.study_key)]  # nobody judges those
-            self._ahead.forget_all_but(studies.untriaged(connection))
         known, self._seen, count = self._seen, {}, 0
-        for one in coming:
-            self._seen[one.study_key] = one.last_received_at
-            if known.get(one.study_key) != one.last_received_at:
-                count += self._ahead.prepare(self._node.clean.study(one.study_key))
+        worth: dict[str, set[str]] = {}
+        with self._node.database.read() as connection:
+            for one in studies.unsettled(connection):
+                key = one.study_key
+                self._seen[key] = one.last_received_at
+                if known.get(key) == one.last_received_at or priors.is_prior(connection, key):  # nobody judges a prior
+                    continue
+                worth[key] = studies.encoded(connection, key, CT_IMAGES, NATIVE)
+            self._ahead.forget_all_but(studies.untriaged(connection))
+        for key, sop_uids in worth.items():
+            if sop_uids:
+                count += self._ahead.prepare(self._node.clean.study(key, sop_uids))
         return count

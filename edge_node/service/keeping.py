@@ -14,7 +14,7 @@ from edge_node.domain.errors import Stop
 from edge_node.domain.status import ExitCode
 from edge_node.service import logs
 from edge_node.service.life import Life
-from edge_node.service.process import starting
+from edge_node.service.process import pause_s, starting
 
 log = structlog.get_logger()
 
@@ -66,7 +66,7 @@ class Keeper:
             final = child.exitcode in NOT_AGAIN_SOON
             if final and vital:
                 raise Stop(f"{step}.cannot-start", f"the {name} process stops for its configuration, see the log above")
-            pause = LONGEST_PAUSE_S if final else _pause(deaths)
+            pause = LONGEST_PAUSE_S if final else pause_s(deaths, PAUSE_S, LONGEST_PAUSE_S)
             deaths += 1
             told: dict[str, object] = {"process": name, "code": f"{step}.cannot-start", "exit_code": child.exitcode}
             if final or deaths >= TOLD_AFTER:
@@ -84,8 +84,3 @@ class Keeper:
             else:
                 self._failing[name] = why
             self._life.tell(failing=list(self._failing.values()))
-
-
-def _pause(deaths: int) -> float:
-    """Seconds until it is started again after so many deaths in a row before this one, however many."""
-    return min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(deaths, 30))

@@ -5,11 +5,15 @@ It knows no patient: it writes down the wish, and the dicom role asks the archiv
 
 from __future__ import annotations
 
-from edge_node.domain.errors import EdgeNodeError
+import structlog
+
+from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import Node
 from edge_node.store import priors, studies
 from edge_node.triage.prior_asks import asks
+
+log = structlog.get_logger()
 
 FEW = 64  # objects whose headers are read: what a study is shows in its first ones
 
@@ -33,7 +37,7 @@ class PriorWishes:
         self._seen = {key: count for key, count in self._seen.items() if key in set(coming)}
         for study_key in coming:
             if study_key not in decided:
-                self._look_at(study_key, twice=True)
+                self._look_at(study_key, 2 * self._seen.get(study_key, 0))
 
     def before_settling(self, study_key: str) -> None:
         """The last look, at a study whose objects are all there."""
@@ -42,19 +46,23 @@ class PriorWishes:
         with self._node.database.read() as connection:
             decided = priors.known(connection, [study_key])
         if not decided:
-            self._look_at(study_key, twice=False)
+            self._look_at(study_key, self._seen.get(study_key, 0) + 1)
 
-    def _look_at(self, study_key: str, *, twice: bool) -> None:
+    def _look_at(self, study_key: str, least: int) -> None:
+        """Unless it has fewer objects than `least`. Raises nothing: settling must not wait for what ails this."""
         try:
             objects = self._node.clean.study(study_key).objects
-            count, before = len(objects), self._seen.get(study_key, 0)
-            if count < 2 * before if twice else count == before:
+            if len(objects) < least:
                 return
-            self._seen[study_key] = count
+            self._seen[study_key] = count = len(objects)
             with self._models.begin() as triage:
                 found = asks(triage.models, objects[:: max(1, count // FEW)][:FEW])
-        except EdgeNodeError:  # what ails the study is triage's to say; it does without priors
-            return
-        if found:
-            with self._node.database.write() as connection:
-                priors.wish(connection, study_key, found, self._node.actor, over=self._over)
+            if found:
+                with self._node.database.write() as connection:
+                    priors.wish(connection, study_key, found, self._node.actor, over=self._over)
+        except Retry:  # the ledger, which has other things to do now
+            self._seen.pop(study_key, None)
+        except EdgeNodeError as error:  # what ails the study is triage's to say; it does without priors
+            log.warning("priors.not-asked", study=study_key, code=error.code)
+        except Exception:
+            log.exception("priors.not-asked", study=study_key)

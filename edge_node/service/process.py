@@ -54,6 +54,11 @@ def die_with_parent() -> None:
     os.environ[SUPERVISOR_VARIABLE] = str(os.getpid())  # for the children of this process
 
 
+def pause_s(deaths: int, first_s: float, longest_s: float) -> float:
+    """Seconds until a process is started again that died so often in a row before: doubled each time, however often."""
+    return min(longest_s, first_s * 2.0 ** min(deaths, 30))
+
+
 @contextmanager
 def starting(*, forgetful: bool) -> Iterator[None]:
     """Start child processes here, with memory as `FORGETFUL` has it if this process has it, or quick as usual."""

@@ -254,10 +254,9 @@ def _compute(config: Config) -> int:
     room = config.triage.ahead_mb << 20 if config.triage.enabled else 0
     ahead = Ahead(room, harden, config.triage.threads) if room else None
     models = ModelsInForce(node, ahead) if config.triage.enabled else None
-    wishes = PriorWishes(node, models) if models is not None else None
-    jobs = [Job("settle", SETTLE_S, lambda: settle_due(node, wishes)), Job("tidy", TIDY_S, lambda: tidy(node))]
+    jobs, wishes = [Job("tidy", TIDY_S, lambda: tidy(node))], None
     if models is not None:
-        in_force = models
+        in_force, wishes = models, PriorWishes(node, models)
         life.tell(models=in_force.labels())
 
         def look() -> None:
@@ -265,11 +264,11 @@ def _compute(config: Config) -> int:
             life.tell(models=in_force.labels())
 
         jobs.append(Job("models", MODELS_S, look))
-        if wishes is not None:
-            jobs.append(Job("priors", PRIORS_S, wishes.look))
+        jobs.append(Job("priors", PRIORS_S, wishes.look))
         jobs.append(Job("watch", WATCH_S, lambda: watching.look(node)))
         if ahead is not None:
             life.thread("decode ahead", Decoding(node, ahead).run)
+    jobs.append(Job("settle", SETTLE_S, lambda: settle_due(node, wishes)))
     for number in range(config.triage.studies_at_once):
         life.thread(f"triage {number + 1}", judging(node, models, targets_of(config)).run)
     # One more for what was ordered at once: it waits for nothing that has begun.

@@ -19,7 +19,7 @@ import structlog
 
 from edge_node.domain.status import ExitCode
 from edge_node.domain.study import Role
-from edge_node.service.process import FORGETFUL, SUPERVISOR_VARIABLE, harden
+from edge_node.service.process import FORGETFUL, SUPERVISOR_VARIABLE, harden, pause_s
 
 log = structlog.get_logger()
 
@@ -105,5 +105,5 @@ class Supervisor:
 
 
 def _pause(deaths: int) -> float:
-    """Seconds until a role is started again that died so often in a row, however often."""
-    return min(RESTART_CAP_S, RESTART_FIRST_S * 2.0 ** min(max(0, deaths - 1), 30))
+    """Seconds until a role is started again that died so often in a row."""
+    return pause_s(max(0, deaths - 1), RESTART_FIRST_S, RESTART_CAP_S)

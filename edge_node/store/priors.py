@@ -20,7 +20,9 @@ from edge_node.store.tables import pull_item, study, task
 
 HERE, NONE, INCOMPLETE, FAILED = "priors.here", "priors.none", "priors.incomplete", "priors.failed"
 TOO_LATE, OFF, NO_PATIENT = "priors.too-late", "priors.off", "priors.no-patient"
-OURS_S = 60.0  # an archive may go on sending so long after it said that it is done
+# So long after its pull what comes of a prior is still ours. Shorter than for other pulls: to read a prior once more
+# costs little, to leave a study unread may cost everything.
+OURS_S = 60.0
 
 
 def wish(connection: Connection, study_key: str, asks: Sequence[PriorAsk], actor: str, *, over: str = "") -> None:

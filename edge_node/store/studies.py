@@ -66,6 +66,13 @@ def untriaged(connection: Connection) -> set[str]:
     return set(connection.execute(select(study.c.study_key).where(waiting)).scalars())
 
 
+def encoded(connection: Connection, study_key: str, sop_classes: Iterable[str], native: Iterable[str]) -> set[str]:
+    """SOP Instance UIDs of the kept objects of these classes that are not in a `native` transfer syntax."""
+    mine = (instance.c.study_key == study_key) & instance.c.kept & instance.c.sop_class.in_(sop_classes)
+    query = select(instance.c.sop_uid).where(mine, instance.c.transfer_syntax.not_in(native))
+    return set(connection.execute(query).scalars())
+
+
 def _series(connection: Connection, study_key: str) -> tuple[tuple[str, int], ...]:
     count = func.count().label("instances")
     rows = connection.execute(

@@ -56,6 +56,19 @@ def stay_silent(_line: socket.socket, _message: bytes) -> None:
     """Say nothing and keep the connection."""
 
 
+# What a listener may do instead of taking a message, and what the sender calls it.
+NOT_TAKEN: dict[str, tuple[Behaviour, str]] = {
+    "AE": (answer("AE"), "worklist.hl7-error"),
+    "CE": (answer("CE"), "worklist.hl7-error"),
+    "close": (break_off, "worklist.hl7-unavailable"),
+    "silent": (stay_silent, "worklist.hl7-unavailable"),
+    "garbage": (say(FRAME % b"hello"), "worklist.hl7-unavailable"),
+    "unknown-code": (say(FRAME % b"MSH|^~\\&|RIS\rMSA|ZZ|1\r"), "worklist.hl7-unavailable"),
+    "http": (say(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "worklist.hl7-unavailable"),
+    "wrong-id": (answer("AA", control_id="SOMEBODY"), "worklist.hl7-unavailable"),
+}
+
+
 class MllpListener:
     """Takes messages; the behaviours are used one a message, and the last one for all that follow."""
 

@@ -203,9 +203,20 @@ def test_a_worker_that_dies_while_its_successor_starts_has_one_successor_and_not
         until_one_is_left()
 
 
+def received_though_all_workers_died(pool: WorkerPool) -> bool:
+    """Whether the next object is, in a time that is not for ever."""
+    answers = list[Receipt]()
+    for child in multiprocessing.active_children():
+        child.kill()
+        child.join(5)
+    sending = threading.Thread(target=lambda: answers.append(accept(pool, b"live")), daemon=True)
+    sending.start()
+    sending.join(20)
+    return [answer.received for answer in answers] == [Received.STORED]
+
+
 def test_a_system_that_has_no_process_to_give_now_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "AGAIN_S", 0.05)
-    answers = list[Receipt]()
     pair, left = socket.socketpair, [OSError(errno.EMFILE, "x"), OSError(errno.EAGAIN, "x")]
 
     def none_left(*words: int) -> tuple[socket.socket, socket.socket]:
@@ -215,27 +226,14 @@ def test_a_system_that_has_no_process_to_give_now_is_asked_again(monkeypatch: py
 
     with working() as pool:
         monkeypatch.setattr(workers.socket, "socketpair", none_left)
-        for child in multiprocessing.active_children():
-            child.kill()
-            child.join(5)
-        sending = threading.Thread(target=lambda: answers.append(accept(pool, b"live")), daemon=True)
-        sending.start()
-        sending.join(20)
-    assert [answer.received for answer in answers] == [Received.STORED]
+        assert received_though_all_workers_died(pool)
     assert not left
 
 
 def test_nobody_waits_for_ever_where_not_even_a_thread_is_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = list[Receipt]()
     with working() as pool:
         left = no_thread_for(monkeypatch, "worker-restart")
-        for child in multiprocessing.active_children():
-            child.kill()
-            child.join(5)
-        sending = threading.Thread(target=lambda: answers.append(accept(pool, b"live")), daemon=True)
-        sending.start()
-        sending.join(20)
-    assert [answer.received for answer in answers] == [Received.STORED]
+        assert received_though_all_workers_died(pool)
     assert not left
 
 

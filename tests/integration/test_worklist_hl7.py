@@ -22,15 +22,13 @@ from edge_node.worklist.oru import message
 from edge_node.worklist.writer import Site, WorklistWriter
 from edge_node.worklist.writers import WRITERS
 from tests.integration.peers_mllp import (
-    FRAME,
+    NOT_TAKEN,
     Behaviour,
     MllpListener,
     acknowledgement,
     answer,
-    break_off,
     in_pieces,
     say,
-    stay_silent,
 )
 from tests.integration.peers_orthanc import free_port
 from tests.results_back import (
@@ -140,20 +138,7 @@ def test_either_acknowledgement_that_takes_responsibility_is_enough(code: str, m
         assert listener.rows()["MSH"][0][14:16] == (["AL", "NE"] if mode == "enhanced" else ["", ""])
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "code"),
-    [
-        (answer("AE"), "worklist.hl7-error"),
-        (answer("CE"), "worklist.hl7-error"),
-        (break_off, "worklist.hl7-unavailable"),
-        (stay_silent, "worklist.hl7-unavailable"),
-        (say(FRAME % b"hello"), "worklist.hl7-unavailable"),
-        (say(FRAME % b"MSH|^~\\&|RIS\rMSA|ZZ|1\r"), "worklist.hl7-unavailable"),
-        (say(b"HTTP/1.1 400 Bad Request\r\n\r\n"), "worklist.hl7-unavailable"),
-        (answer("AA", control_id="SOMEBODY"), "worklist.hl7-unavailable"),
-    ],
-    ids=["AE", "CE", "close", "silent", "garbage", "unknown-code", "http", "wrong-id"],
-)
+@pytest.mark.parametrize(("behaviour", "code"), NOT_TAKEN.values(), ids=NOT_TAKEN)
 def test_a_message_that_was_not_taken_is_sent_again_and_is_the_same_one(behaviour: Behaviour, code: str) -> None:
     with MllpListener(behaviour, answer("AA")) as listener:
         writer = writer_to(listener.port, timeout_s=0.5)

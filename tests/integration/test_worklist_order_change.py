@@ -21,15 +21,12 @@ from edge_node.worklist.priority import decide
 from edge_node.worklist.writer import Site, WorklistWriter
 from edge_node.worklist.writers import WRITERS
 from tests.integration.peers_mllp import (
-    FRAME,
+    NOT_TAKEN,
     Behaviour,
     MllpListener,
     acknowledgement,
     answer,
-    break_off,
     in_pieces,
-    say,
-    stay_silent,
 )
 from tests.integration.peers_orthanc import free_port
 from tests.results_back import MADE_AT, PATIENT, STUDY_UID, finding, identity, priority, result, write_back
@@ -189,17 +186,7 @@ def test_understood_is_not_changed_when_the_receiver_says_so() -> None:
         assert outcome_of(writer_to(listener.port)) == "raised"
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "code"),
-    [
-        (answer("AE"), "worklist.hl7-error"),
-        (answer("CE"), "worklist.hl7-error"),
-        (break_off, "worklist.hl7-unavailable"),
-        (stay_silent, "worklist.hl7-unavailable"),
-        (say(FRAME % b"not hl7"), "worklist.hl7-unavailable"),
-        (answer("AA", control_id="WRONGID"), "worklist.hl7-unavailable"),
-    ],
-)
+@pytest.mark.parametrize(("behaviour", "code"), NOT_TAKEN.values(), ids=NOT_TAKEN)
 def test_what_was_not_acknowledged_is_sent_again_to_the_byte(behaviour: Behaviour, code: str) -> None:
     with MllpListener(behaviour, in_pieces) as listener:
         writer = writer_to(listener.port, timeout_s=0.5)

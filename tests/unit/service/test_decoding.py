@@ -52,3 +52,12 @@ def test_each_new_image_is_decoded_once_until_the_study_is_settled(site: Site, a
     assert decoding.look() == 0
     with ahead.lent(key) as ready:
         assert [ready(one) is None for one in node.clean.study(key).objects] == [False, False]
+
+
+def test_studies_that_need_no_codec_are_not_even_listed(
+    site: Site, ahead: Ahead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.take(image(1), image(2))
+    decoding = Decoding(open_node(site.config, Role.COMPUTE), ahead)
+    monkeypatch.setattr(ahead, "prepare", lambda _study: pytest.fail("there is nothing to decode"))
+    assert decoding.look() == 0

@@ -24,6 +24,7 @@ from edge_node.service import roles
 from edge_node.service.compute_steps import judging, settle_due
 from edge_node.service.node import Node, open_node
 from edge_node.service.prior_requests import choose
+from edge_node.service.prior_wishes import PriorWishes
 from edge_node.service.roles import bench, targets_of
 from edge_node.store import priors, studies, tables
 from edge_node.store.pulls import Named, Pulls, cancel
@@ -335,3 +336,19 @@ def test_a_search_that_was_never_made_is_not_taken_for_one_that_found_nothing(si
     result = bed.result(wanting)
     assert result is not None
     assert result.priors == Priors(priors.FAILED)
+
+
+def test_whatever_ails_the_look_for_priors_no_study_waits_for_it_to_settle(site: Site) -> None:
+    class Models:
+        """Of which one asks for priors, and no study can begin."""
+
+        def want_priors(self) -> bool:
+            return True
+
+    bed = Bed(site)
+    first, second = bed.take(1), bed.take(1, study=2)
+    time.sleep(0.01)
+    settle_due(bed.node, PriorWishes(bed.node, Models()))  # type: ignore[arg-type]
+    with bed.node.database.read() as connection:
+        assert studies.unsettled(connection) == []
+    assert bed.state(first) == bed.state(second) == StudyState.SETTLED
