@@ -148,10 +148,10 @@ class Landing:
         """Bytes of the present object so far."""
         return self._spilled + self._used
 
-    @contextmanager
-    def room(self, wanted: int) -> Iterator[memoryview]:
+    def room(self, wanted: int) -> memoryview:
         """Memory for the next bytes, at least one and at most `wanted`; `took` says how many were written.
 
+        To be released before anything else is asked of this place.
         Raises OSError when there is no memory for the first window, or a window cannot be spilled.
         """
         self._begin()
@@ -161,8 +161,7 @@ class Landing:
         if self._used == self._capacity:
             self._spill()
         assert self._map is not None
-        with memoryview(self._map) as whole, whole[self._used : min(self._capacity, self._used + wanted)] as view:
-            yield view
+        return memoryview(self._map)[self._used : min(self._capacity, self._used + wanted)]
 
     def took(self, count: int) -> None:
         """`count` bytes of the room are written."""

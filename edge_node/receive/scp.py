@@ -29,9 +29,10 @@ from edge_node.receive.admission import DISK_LOW, DRAINING, Admission, Pace, Pla
 from edge_node.receive.announce import answer
 from edge_node.receive.command import StoreRequest, uid_text
 from edge_node.receive.commitment import MODEL, Committed, answer_to
+from edge_node.receive.desk import Fault
 from edge_node.receive.landing import Arrival, Budget, Landing
 from edge_node.receive.tally import Tally
-from edge_node.receive.upper_layer import MAX_PDU, Fault, StorageAssociation, check_library
+from edge_node.receive.upper_layer import MAX_PDU, StorageAssociation, check_library
 from edge_node.receive.wire import Wire
 from edge_node.store.receipt import Receipt
 

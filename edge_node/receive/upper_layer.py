@@ -12,7 +12,7 @@ from __future__ import annotations
 import struct
 import threading
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import pynetdicom
 from pynetdicom import evt
@@ -26,6 +26,7 @@ from edge_node.domain.announcement import CLASSES
 from edge_node.domain.errors import Stop
 from edge_node.domain.status import Status
 from edge_node.receive import command
+from edge_node.receive.desk import Desk, Fault
 from edge_node.receive.landing import Landing
 from edge_node.receive.wire import Closed, TooSlow, Wire
 
@@ -51,45 +52,6 @@ def check_library() -> None:
             f"pynetdicom {pynetdicom.__version__} is installed; the receiver is made for {', '.join(OPEN_FOR)}x",
             hint="install the versions that edge-node pins",
         )
-
-
-class Fault(Exception):
-    """The peer broke the protocol; `reason` is a stable word for logs and counters."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-class Desk(Protocol):
-    """Whom an association asks; calls come from its own thread."""
-
-    def refusal(self, association: Any) -> tuple[int, int, int] | None:
-        """Before it is accepted: None, or result, source and reason of the A-ASSOCIATE-RJ (PS3.8 9.3.4)."""
-
-    def begin(self, association: Any) -> int | None:
-        """At the first byte of an object: None to take it, or the status to answer when all of it was passed over."""
-
-    def more(self, association: Any, size: int) -> int | None:
-        """As the object grows to `size` bytes: as `begin`."""
-
-    def no_memory(self, association: Any) -> int:
-        """The object cannot be held: the status to answer."""
-
-    def passed_over(self, size: int) -> None:
-        """`size` bytes of a refused object were passed over. Raises Fault when the peer must be cut off."""
-
-    def store(self, association: Any, context: Any, request: command.StoreRequest) -> int:
-        """The object is whole and lies in `association.landing`: its status."""
-
-    def fault(self, association: Any, reason: str) -> None:
-        """The peer is about to be aborted."""
-
-    def left(self, association: Any) -> None:
-        """The association is over, though its connection may be there for a moment; may be called twice."""
-
-    def closed(self, association: Any) -> None:
-        """The connection is gone."""
 
 
 class UpperLayer(DULServiceProvider):  # type: ignore[misc]  # pynetdicom has no types
@@ -137,7 +99,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]  # pynetdicom has no
                 if self.state == _CLOSING:
                     self.dropped += self.wire.drop()
                 else:
-                    self._read_pdu(time.monotonic() + float(self.network_timeout or 60.0))
+                    self._read_pdu(self._deadline())
         except Closed:
             self.event_queue.put("Evt17")
         except TooSlow:
@@ -146,23 +108,31 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]  # pynetdicom has no
             self._break_off(fault.reason)
         self.pump()
 
+    def _deadline(self) -> float:
+        """When a PDU that begins now must be whole."""
+        return time.monotonic() + float(self.network_timeout or 60.0)
+
     def _break_off(self, reason: str) -> None:
         self.association.desk.fault(self.association, reason)
         self.event_queue.put("Evt19")
 
     def _read_pdu(self, deadline: float) -> None:
-        wire = self.wire
-        head = wire.read(6, deadline)
-        kind, _, length = struct.unpack(">BBL", head)
-        if not _ASSOCIATE_RQ <= kind <= _LAST:
-            raise Fault("not-dicom")
-        if kind not in _EXPECTED.get(self.state, _ANY):
-            raise Fault("unexpected-pdu")
-        if length > LONGEST_PDU:
-            raise Fault("pdu-too-long")
-        if kind == _DATA and self.state == _DATA_TRANSFER:
-            self.association.message.read(wire, length, deadline)
-            return
+        wire, message, state = self.wire, self.association.message, self.state
+        while True:
+            head = wire.read(6, deadline)
+            kind, _, length = struct.unpack(">BBL", head)
+            if not _ASSOCIATE_RQ <= kind <= _LAST:
+                raise Fault("not-dicom")
+            if kind not in _EXPECTED.get(state, _ANY):
+                raise Fault("unexpected-pdu")
+            if length > LONGEST_PDU:
+                raise Fault("pdu-too-long")
+            if kind != _DATA or state != _DATA_TRANSFER:
+                break
+            message.read(wire, length, deadline)
+            if not (message.is_under_way and wire.is_ahead):
+                return
+            deadline = self._deadline()  # inside a data set nothing is for the state machine to do
         if kind != _ASSOCIATE_RQ and length > LONGEST_COMMAND:
             raise Fault("pdu-too-long")
         try:
@@ -187,6 +157,11 @@ class _Message:
         self._other = 0  # bytes of a message that is not ours, still in the works
         self._refused: int | None = None
         self._passed_over = 0
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether more of a data set is to come."""
+        return self._request is not None
 
     def read(self, wire: Wire, left: int, deadline: float) -> None:
         """All presentation data values of one P-DATA-TF PDU (PS3.8 9.3.5). Raises Fault, Closed, TooSlow."""
@@ -253,7 +228,8 @@ class _Message:
         try:
             while size and self._refused is None:
                 with landing.room(size) as room:
-                    count = wire.read_into(room, deadline)
+                    wire.read_into(room, deadline)
+                    count = len(room)
                 landing.took(count)
                 size -= count
         except OSError:

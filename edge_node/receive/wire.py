@@ -15,7 +15,6 @@ from typing import Any
 from pynetdicom.transport import AssociationSocket
 
 READ_AHEAD = 16_384
-RECV_BYTES = 262_144
 _ARM = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -42,19 +41,20 @@ class Wire(AssociationSocket):  # type: ignore[misc]  # pynetdicom has no types
         self.last_byte = time.monotonic()
         whole, part = divmod(tick_s, 1)
         # OpenSSL would read on after the kernel's time-out; Python's own ends its calls
-        connection.settimeout(tick_s if isinstance(connection, ssl.SSLSocket) else None)
+        self._plain = not isinstance(connection, ssl.SSLSocket)
+        connection.settimeout(None if self._plain else tick_s)
         interval = struct.pack("ll", int(whole), int(part * 1_000_000))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, interval)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, interval)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def _receive(self, view: memoryview) -> int:
+    def _receive(self, *views: memoryview) -> int:
         """Bytes read, 0 after a tick without any. Raises Closed."""
         try:
             if _ARM is not None:
                 self._connection.setsockopt(socket.IPPROTO_TCP, _ARM, 1)
-            count = self._connection.recv_into(view)
+            count = self._connection.recvmsg_into(views)[0] if len(views) > 1 else self._connection.recv_into(views[0])
         except (BlockingIOError, TimeoutError):
             return 0
         except OSError:
@@ -78,11 +78,13 @@ class Wire(AssociationSocket):  # type: ignore[misc]  # pynetdicom has no types
             return bytes(self._ahead[self._start - count : self._start])
         data = bytearray(count)
         with memoryview(data) as view:
-            done = 0
-            while done < count:
-                if count - done < READ_AHEAD:
+            if count >= READ_AHEAD:
+                self.read_into(view, deadline)
+            else:
+                done = 0
+                while done < count:
                     self._fill(deadline)
-                done += self.read_into(view[done:], deadline)
+                    done += self._from_ahead(view[done:])
         return bytes(data)
 
     def _fill(self, deadline: float) -> None:
@@ -93,19 +95,34 @@ class Wire(AssociationSocket):  # type: ignore[misc]  # pynetdicom has no types
             if there:
                 return
 
-    def read_into(self, view: memoryview, deadline: float) -> int:
-        """At least one byte into `view`, straight from the socket unless some were read ahead."""
-        if self._start < self._end:
-            count = min(len(view), self._end - self._start)
-            view[:count] = self._ahead[self._start : self._start + count]
-            self._start += count
-            return count
-        while True:
-            count = self._receive(view[:RECV_BYTES])
+    @property
+    def is_ahead(self) -> bool:
+        """Whether bytes are here that nobody asked for yet."""
+        return self._start < self._end
+
+    def read_into(self, view: memoryview, deadline: float) -> None:
+        """Fill `view`, straight from the socket but for what was read ahead. Raises Closed, TooSlow.
+
+        What lies behind it on the wire, the head of the next PDU, is read ahead in the same call: each call gives the
+        interpreter lock away, and to get it back among many associations costs more than the call.
+        """
+        done = self._from_ahead(view)
+        while done < len(view):
+            left = view[done:]
+            count = self._receive(left, self._ahead) if self._plain else self._receive(left)
             if time.monotonic() > deadline:
                 raise TooSlow
-            if count:
-                return count
+            if count > len(left):
+                self._start, self._end = 0, count - len(left)
+                count = len(left)
+            done += count
+
+    def _from_ahead(self, view: memoryview) -> int:
+        """Fill `view` as far as what was read ahead goes; the number of bytes."""
+        count = min(len(view), self._end - self._start)
+        view[:count] = self._ahead[self._start : self._start + count]
+        self._start += count
+        return count
 
     def drop(self) -> int:
         """Forget what was read ahead; gives the number of bytes."""
