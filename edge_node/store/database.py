@@ -7,6 +7,7 @@ the write lock at its start (BEGIN IMMEDIATE), so that what it read is still tru
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -252,8 +253,8 @@ def _version(connection: Connection) -> int:
 def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except OperationalError as error:
-        words = str(error.orig).lower()
+    except (OperationalError, sqlite3.OperationalError) as error:
+        words = str(_driver_error(error)).lower()
         if "locked" in words or "busy" in words:
             raise Retry("ledger.busy", f"the ledger {path} is locked by another process") from None
         if "full" in words:
@@ -266,14 +267,19 @@ def _translated(path: Path) -> Iterator[None]:
             ) from None
         raise Stop(
             "ledger.unusable",
-            f"the ledger {path} cannot be used: {type(error.orig).__name__}",
+            f"the ledger {path} cannot be used: {type(_driver_error(error)).__name__}",
             hint="check permissions and the disk, then `edge-node doctor`",
             exit_code=74,
         ) from None
-    except DatabaseError as error:
+    except (DatabaseError, sqlite3.DatabaseError) as error:
         raise Stop(
             "ledger.corrupt",
-            f"the ledger {path} is damaged: {type(error.orig).__name__}",
+            f"the ledger {path} is damaged: {type(_driver_error(error)).__name__}",
             hint="stop the node and restore the newest backup (`edge-node docs operations`)",
             exit_code=74,
         ) from None
+
+
+def _driver_error(error: DatabaseError | sqlite3.Error) -> BaseException | None:
+    """As SQLite's driver raised it, through SQLAlchemy or not (`Prepared`)."""
+    return error.orig if isinstance(error, DatabaseError) else error

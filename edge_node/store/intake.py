@@ -18,6 +18,7 @@ from edge_node.store.database import Database
 from edge_node.store.escrow import Escrow
 from edge_node.store.identified_again import lacking, seal_again
 from edge_node.store.keyring import DataKey, Keyring, keys_that_exist
+from edge_node.store.prepared import Prepared
 from edge_node.store.receipt import Answer, Clean, Conflict, OtherPseudonyms, OtherRecipe, Receipt, Received
 from edge_node.store.renewal import Renewal
 from edge_node.store.reopening import reopen_priors, reopened
@@ -37,19 +38,22 @@ class _Kept:
 
 
 MOST_KEYS = 512
-# Built once: building a statement costs more than running it.
-_KNOWN = select(instance.c.sop_uid, instance.c.source_digest, instance.c.recipe_sha256).where(
-    instance.c.sop_uid.in_(bindparam("uids", expanding=True))
+_KNOWN = Prepared(
+    select(instance.c.source_digest, instance.c.recipe_sha256).where(instance.c.sop_uid == bindparam("sop_uid"))
 )
-_TRIALS = select(study.c.study_key, study.c.trial, study.c.study_uid).where(
-    study.c.study_key.in_(bindparam("study_keys", expanding=True))
+_TRIAL = Prepared(select(study.c.trial, study.c.study_uid).where(study.c.study_key == bindparam("study_key")))
+_STUDY = Prepared(select(study).where(study.c.study_key == bindparam("study_key")))
+_ENVELOPE = Prepared(
+    select(envelope.c.study_key).where(
+        envelope.c.study_key == bindparam("study_key"), envelope.c.sop_uid == bindparam("sop_uid")
+    )
 )
-_STUDY = select(study).where(study.c.study_key == bindparam("study_key"))
-_STUDY_ENVELOPE = select(envelope.c.study_key).where(
-    envelope.c.study_key == bindparam("study_key"), envelope.c.sop_uid == ""
+_INSERT_INSTANCE = Prepared(insert(instance))
+_INSERT_ENVELOPE = Prepared(insert(envelope))
+_EXTEND = Prepared(
+    update(study).where(study.c.study_key == bindparam("key")),
+    *("modalities", "body_part", "order_priority", "instances", "bytes", "last_received_at"),
 )
-_INSERT_INSTANCE = insert(instance)
-_INSERT_ENVELOPE = insert(envelope)
 
 
 class IntakeStore:
@@ -82,7 +86,7 @@ class IntakeStore:
     def has_study(self, study_key: str) -> bool:
         """Whether the ledger knows the study, in whatever state."""
         with self._database.read() as connection:
-            return connection.execute(_STUDY, {"study_key": study_key}).first() is not None
+            return _STUDY.first(connection, study_key=study_key) is not None
 
     def record(self, clean: Deidentified, *, calling_ae: str, received_at: float) -> Receipt:
         """`record_all` for one object. Raises the Conflict that it answers."""
@@ -139,8 +143,10 @@ class IntakeStore:
 
     def _complete_identity(self, duplicates: Sequence[Clean]) -> None:
         """What was destroyed of the identity of a study comes back with the instances that are sent again."""
+        if not duplicates:
+            return
         with self._database.read() as connection:
-            gone = bool(duplicates) and bool(lacking(connection, duplicates))
+            gone = bool(lacking(connection, duplicates))
         if gone:
             with self._database.write() as connection:
                 seal_again(connection, self._keyring, duplicates, keep_s=self._envelope_s, actor=self._actor)
@@ -151,18 +157,19 @@ class IntakeStore:
         The first one stays in force whatever comes later under its name, and a study has one trial's pseudonyms: a
         copy under those of another could be joined to it by its pixels.
         """
-        uids, keys = [one.uid for one in batch], list({one.study_key for one in batch})
-        kept = {row[0]: (row[1], row[2]) for row in connection.execute(_KNOWN, {"uids": uids})}
-        trials = {row[0]: (row[1], row[2]) for row in connection.execute(_TRIALS, {"study_keys": keys})}
+        kept = {one.uid: _KNOWN.first(connection, sop_uid=one.uid) for one in batch}
+        trials = {key: _TRIAL.first(connection, study_key=key) for key in {one.study_key for one in batch}}
         answers: list[Answer | None] = []
         for one in batch:
             what = one.what.instance
             trial, mine = (what.recipe.trial, what.study_uid), (one.what.source_digest, what.recipe.sha256)
-            if trials.setdefault(one.study_key, trial) != trial:
+            if (trials[one.study_key] or trial) != trial:
                 answers.append(OtherPseudonyms())
                 continue
-            known = kept.setdefault(one.uid, mine)
-            answers.append(None if known is mine else _answer(one, *known))
+            trials[one.study_key] = trial
+            known = kept[one.uid]
+            answers.append(None if known is None else _answer(one, *known))
+            kept[one.uid] = known or mine
         return answers
 
     def _seal(self, batch: Sequence[Clean]) -> list[_Kept]:
@@ -208,7 +215,7 @@ class IntakeStore:
                     self._escrow.write(connection, one.clean.what)
             revision = self._touch_study(connection, [one.clean for one in members])
             first = members[0] if self._renewal is None else self._renewal.speaks_for(connection, members)
-            if first is not None and connection.execute(_STUDY_ENVELOPE, {"study_key": study_key}).first() is None:
+            if first is not None and _ENVELOPE.first(connection, study_key=study_key, sop_uid="") is None:
                 sealed = seal(
                     first.vault_key.secret, first.clean.what.identity.study.encode(), f"envelope {study_key} "
                 )
@@ -227,15 +234,15 @@ class IntakeStore:
                     }
                 )
         if instances:
-            connection.execute(_INSERT_INSTANCE, instances)
-            connection.execute(_INSERT_ENVELOPE, envelopes)
+            _INSERT_INSTANCE.run_all(connection, instances)
+            _INSERT_ENVELOPE.run_all(connection, envelopes)
 
     def _touch_study(self, connection: Connection, batch: Sequence[Clean]) -> int:
         """Open the study, or extend it; a late instance reopens it as the next revision. Returns the revision."""
         first, size = batch[0].what.instance, sum(one.what.instance.body.size for one in batch)
         modalities = {one.what.instance.modality for one in batch}
         came = [one.received_at for one in batch]
-        row = connection.execute(_STUDY, {"study_key": first.study_key}).one_or_none()
+        row = _STUDY.first(connection, study_key=first.study_key)
         if row is None:
             connection.execute(
                 insert(study).values(
@@ -270,7 +277,6 @@ class IntakeStore:
             self._tell_recipes(connection, batch, first.recipe.sha256)
             return 1
         changes: dict[str, object] = {
-            "revision": int(row.revision),
             "modalities": _joined({*row.modalities.split(","), *modalities}),
             "body_part": row.body_part or next(filter(None, (one.what.instance.body_part for one in batch)), ""),
             "order_priority": row.order_priority
@@ -279,13 +285,14 @@ class IntakeStore:
             "bytes": row.bytes + size,
             "last_received_at": max(came),
         }
+        _EXTEND.run(connection, {"key": first.study_key, **changes})
+        revision = int(row.revision)
         if row.state != StudyState.RECEIVING:
-            changes |= reopened(connection, self._actor, row, min(came))
-        connection.execute(
-            update(study).where(study.c.study_key == bindparam("key")), {"key": first.study_key, **changes}
-        )
+            again = reopened(connection, self._actor, row, min(came))
+            revision = int(str(again["revision"]))
+            connection.execute(update(study).where(study.c.study_key == first.study_key).values(**again))
         self._tell_recipes(connection, batch, row.recipe_sha256)
-        return int(str(changes["revision"]))
+        return revision
 
     def _tell_recipes(self, connection: Connection, batch: Sequence[Clean], opened_by: str) -> None:
         """One audit entry for each recipe that joins the study."""
@@ -394,6 +401,7 @@ def _instance_row(one: _Kept, revision: int) -> dict[str, object]:
         "transfer_syntax": what.transfer_syntax,
         "modality": what.modality,
         "pixel_risk": what.pixel_risk,
+        "pixel_work": "",
         "revision": revision,
         "source_digest": one.clean.what.source_digest,
         "sha256": what.sha256,

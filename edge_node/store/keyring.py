@@ -15,13 +15,14 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select, upda
 from edge_node.domain.errors import Quarantine, Retry, Stop
 from edge_node.domain.study import KeyClass
 from edge_node.store.database import Database
+from edge_node.store.prepared import Prepared
 from edge_node.store.seal import new_key, seal, unseal
 from edge_node.store.tables import data_key, setting
 
 # The name of the node key (a file or systemd credential) that wraps the data keys of a class.
 NODE_KEY = {KeyClass.CLEAN: "clean", KeyClass.ENVELOPE: "vault", KeyClass.QUARANTINE: "quarantine"}
 LIFE = "identity.life"  # setting: the run of the dicom role whose memory holds the vault key
-_EXISTING = select(data_key.c.key_id).where(data_key.c.key_id.in_(bindparam("key_ids", expanding=True)))
+_EXISTING = Prepared(select(data_key.c.key_id).where(data_key.c.key_id == bindparam("key_id")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ def rewrap(connection: Connection, name: str, new: bytes, old: bytes) -> int:
 
 def keys_that_exist(connection: Connection, key_ids: Iterable[str]) -> set[str]:
     """Those keys that were not destroyed since they were opened; asked inside the transaction that relies on them."""
-    return set(connection.execute(_EXISTING, {"key_ids": list(key_ids)}).scalars())
+    return {key_id for key_id in key_ids if _EXISTING.first(connection, key_id=key_id) is not None}
 
 
 def destroy(connection: Connection, owner: str, key_class: KeyClass) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, select, update
 
 from edge_node.domain.study import StudyState
 from edge_node.store import audit, priors
@@ -14,8 +14,8 @@ from edge_node.store.receipt import Clean
 from edge_node.store.tables import study
 
 
-def reopened(connection: Connection, actor: str, row: Row[Any], at: float) -> dict[str, object]:
-    """What changes of the study `row`, to which something came at `at`."""
+def reopened(connection: Connection, actor: str, row: Any, at: float) -> dict[str, object]:
+    """What changes of the study whose columns `row` has, to which something came at `at`."""
     revision = int(row.revision) + 1
     audit.append(connection, actor, "study.reopened", row.study_key, {"revision": revision, "was": row.state})
     return {"revision": revision, "state": StudyState.RECEIVING, "complete": False, "opened_at": at}
