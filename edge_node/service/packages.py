@@ -14,6 +14,7 @@ from edge_node.config.certificates import new_signing_key, public_key_id, sign
 from edge_node.config.schema import Config
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.model import UNSIGNED
+from edge_node.service.activation import figures_of
 from edge_node.service.models import device_of, terms_of
 from edge_node.triage.archive import unpack
 from edge_node.triage.card import CARD, SIGNATURE, SIGNED_PREFIX
@@ -110,7 +111,7 @@ def examine(package: Path, config: Config) -> dict[str, Any]:
             started = process.start()
         finally:
             process.close()
-        return told | {"variant": started.variant, "provider": started.provider, "golden_difference": started.worst}
+        return told | figures_of(started) | {"golden_difference": started.worst}
 
 
 def _refused(why: str) -> Quarantine:

@@ -37,7 +37,7 @@ from edge_node.triage.seen import seen_of
 from edge_node.triage.select import Series, candidates, unfit_words
 from edge_node.triage.series_volume import SeriesVolume, Volumes
 from edge_node.triage.turns import Precedence, politely
-from edge_node.triage.volume import Resampled, class_maps, resample, volume_score
+from edge_node.triage.volume import Resampled, class_maps, resample
 
 SHADOW_S: Final = 20.0  # all models in shadow together, where others speak
 
@@ -333,7 +333,7 @@ def _of_volume(
 ) -> tuple[Finding, KeyImage]:
     """Score, place and picture of one finding of a volume."""
     point = model.card.point(model.variant, finding)
-    raw = min(max(volume_score(map_, model.card.output(finding.output).top_voxels), 1e-6), 1 - 1e-6)
+    raw = min(max(score.volume_score(map_, model.card.output(finding.output).top_voxels), 1e-6), 1 - 1e-6)
     p = corrected(score.probability(float(np.log(raw / (1 - raw))), point.slope, point.offset), point.isotonic)
     flagged = p >= point.threshold
     layer = int(map_.max((1, 2)).argmax())
