@@ -24,7 +24,7 @@ from edge_node.triage.runner import check_onnxruntime_owner
 log = structlog.get_logger()
 
 # What the site has to settle, not the package: it waits, with the reason, instead of going into quarantine.
-_SITE = ("triage.model-unsigned", "triage.model-signature")
+_SITE = ("triage.model-unsigned", "triage.model-signature", "triage.radiomics-missing", "triage.radiomics-unproven")
 LOADED_AT_ONCE = 4
 _ROLE = ("triage.no-gpu", "triage.onnxruntime-owner")
 

@@ -178,6 +178,7 @@ class ModelProcess:
         self.closed = False
         self.restarts = -1
         self.users = 0  # studies that have begun with it; counted by whoever hands it out
+        self.companion: ModelProcess | None = None  # measures what this one flags; closed with it
 
     @property
     def pid(self) -> int:
@@ -263,6 +264,8 @@ class ModelProcess:
     def close(self) -> None:
         """End the worker for good; may be called again, also while another thread waits for an answer."""
         self.closed = True
+        if self.companion is not None:
+            self.companion.close()
         self._end()
         with self._turns.take(0.0):
             self._end()

@@ -41,6 +41,11 @@ def probability(logit: float, slope: float, offset: float) -> float:
     return float(1 / (1 + np.exp(-np.clip(slope * logit + offset, -40, 40))))
 
 
+def chances(logits: Floats, mask: NDArray[np.bool_]) -> Floats:
+    """Probability of each cell, (slabs, cells, cells); 0 outside of the mask."""
+    return np.where(mask, 1 / (1 + np.exp(-np.clip(logits, -30, 30))), 0).astype(np.float32)
+
+
 def softmax(logits: Floats) -> Floats:
     """Shares that sum to 1 along the second axis: (n, classes, …) to the same."""
     values = np.exp(logits - logits.max(1, keepdims=True))

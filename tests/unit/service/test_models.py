@@ -30,6 +30,7 @@ from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import open_node
 from edge_node.service.setup import initialise
 from edge_node.store import audit
+from edge_node.triage import radiomics
 from edge_node.triage.card import SIGNED_PREFIX
 from edge_node.triage.model import LoadedModel, admitted, load_model, make_engine
 from edge_node.triage.process import ModelProcess, Started
@@ -213,6 +214,28 @@ def test_a_package_that_was_changed_on_the_disk_is_quarantined_and_told_in_every
     assert result.reason.startswith("triage.no-model-runs")
     assert "sha256 differs" in result.unavailable[0]
     assert any("sha256 differs" in label for label in force.labels())
+
+
+def test_a_model_that_waits_for_the_radiomics_of_the_site_keeps_its_stage_and_the_reason_is_told(tmp_path, monkeypatch):
+    package = package_of(tmp_path, "2.0.0", pem=None)
+    card = package / "card.toml"
+    card.write_text(card.read_text() + '\n[radiomics]\nfeatures = ["morphology"]\n')
+    (package / "card.sig").write_bytes(sign(SIGNED_PREFIX + card.read_bytes(), PEM))
+    monkeypatch.setattr(radiomics, "find_spec", lambda _: None)
+    config = config_of(tmp_path, models_dir=tmp_path)
+    initialise(config)
+    node = open_node(config, Role.COMPUTE)
+    force = ModelsInForce(node)
+    try:
+        assert any("triage.radiomics-missing" in label for label in force.labels())
+        with force.begin() as triage:
+            assert triage.models == ()
+    finally:
+        force.close()
+        node.database.close()
+    assert stages(config) == {"2.0.0": "shadow"}
+    looked = next(check for check in doctor._models(config) if check.name == f"model {NAME}")
+    assert (looked.result, looked.hint) == ("fail", "pip install 'edge-node[radiomics]' and restart")
 
 
 def told_of(folder, config, *words):
