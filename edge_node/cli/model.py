@@ -57,16 +57,17 @@ def add(
 @app.command("list")
 def list_models(ctx: typer.Context, json: Json = False) -> None:
     """Every package with its stage. Works with the node down."""
+    from edge_node.service.activation import in_words, last_activation
     from edge_node.service.models import registry
 
     call: Invocation = ctx.obj
     with registry(call.load().config) as models:
-        rows = [_row(one) for one in models.all()]
+        rows = [_row(one) | {"ran_on": last_activation(models, one.package)} for one in models.all()]
     emit(
         rows,
         json=json or call.json,
         human=lambda: table(
-            ("model", "version", "stage", "since", "trust", "why it is out"),
+            ("model", "version", "stage", "since", "trust", "why it is out, or how it ran beside the CPU"),
             [
                 (
                     r["name"],
@@ -74,7 +75,7 @@ def list_models(ctx: typer.Context, json: Json = False) -> None:
                     Text(r["stage"], _COLOURS.get(r["stage"], "")),
                     clock(r["changed_at"]),
                     Text(r["trust"], "bold red" if r["trust"] == UNSIGNED else ""),
-                    f"{r['code']}: {r['message']}" if r["code"] else "",
+                    f"{r['code']}: {r['message']}" if r["code"] else in_words(r["ran_on"]),
                 )
                 for r in rows
             ],
@@ -86,16 +87,18 @@ def list_models(ctx: typer.Context, json: Json = False) -> None:
 @app.command()
 def show(ctx: typer.Context, name: Name, version: Version = "", json: Json = False) -> None:
     """What the card says, what runs where, and who decided what when."""
+    from edge_node.service.activation import in_words, last_activation
     from edge_node.service.models import card_of, registry
 
     call: Invocation = ctx.obj
     config = call.load().config
     with registry(config) as models:
         one = models.find(name, version)
+        ran_on = last_activation(models, one.package)
         changes = [asdict(change) for change in models.changes(name)]
     card = card_of(config, one)
     file = card.file
-    told = {**_row(one), "card": file.model_dump(mode="json"), "changes": changes}
+    told = {**_row(one), "ran_on": ran_on, "card": file.model_dump(mode="json"), "changes": changes}
 
     def human() -> None:
         points = [
@@ -107,6 +110,7 @@ def show(ctx: typer.Context, name: Name, version: Version = "", json: Json = Fal
             ("what", "value"),
             [
                 *((key, one_) for key, one_ in _row(one).items() if one_ and not key.endswith("_at")),
+                *((("ran on", in_words(ran_on)),) if ran_on else ()),
                 ("label", file.label),
                 ("intended use", file.intended_use),
                 *(("limit", limit) for limit in file.limits),
@@ -135,7 +139,9 @@ def show(ctx: typer.Context, name: Name, version: Version = "", json: Json = Fal
 @app.command()
 def verify(ctx: typer.Context, name: Name, version: Version = "", json: Json = False) -> None:
     """Hashes, signature, card against model, and golden vectors, here and now on the site's device."""
+    from edge_node.service.activation import figures_of
     from edge_node.service.models import prove, registry
+    from edge_node.triage.agreement import told
 
     call: Invocation = ctx.obj
     config = call.load().config
@@ -143,9 +149,12 @@ def verify(ctx: typer.Context, name: Name, version: Version = "", json: Json = F
         one = models.find(name, version)
     started, label = prove(config, one)
     emit(
-        {**_row(one), "provider": started.provider, "variant": started.variant, "golden_difference": started.worst},
+        {**_row(one), **figures_of(started), "golden_difference": started.worst},
         json=json or call.json,
-        human=lambda: say(f"{label}: whole. Golden vectors differ by {started.worst:.2g} at most."),
+        human=lambda: say(
+            f"{label}: whole. Golden vectors differ by {started.worst:.2g} at most."
+            + (f" It {told(started.parity)}." if started.parity else "")
+        ),
     )
 
 

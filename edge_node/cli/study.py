@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,6 +46,14 @@ def suggested(one: dict[str, Any]) -> str:
     header = one["said"] or "none"
     model = f"{one['model']['name']} {one['model']['version']}, {one['model']['stage']}"
     return f"header {header}, pixels suggest {one['value']} {one['probability']:.2f} ({model})"
+
+
+def figures(result: dict[str, Any] | None) -> Iterator[str]:
+    """What was measured of flagged regions, a line each: finding, IBSI name and code, value, unit."""
+    for finding in (result or {}).get("findings", ()):
+        for one in finding.get("radiomics", ()):
+            said, unit = one["code"], "" if one["unit"] == "1" else f" {one['unit']}"
+            yield f"{finding['code']['meaning']}: {said['meaning']} ({said['value']}) {one['value']:.6g}{unit}"
 
 
 @app.command("list")
@@ -99,6 +108,8 @@ def show(ctx: typer.Context, study: str, json: Json = False) -> None:
         print_data("triage            " + verdict_of(detail).plain)
         for one in (detail["result"] or {}).get("suggestions", ()):
             print_data("body part         " + suggested(one))
+        for one in figures(detail["result"]):
+            print_data("radiomics         " + one)
         table(
             ("step", "target", "rev", "state", "tries", "outcome"),
             [(w["step"], w["target"], w["revision"], w["state"], w["attempts"], w["code"]) for w in detail["work"]],

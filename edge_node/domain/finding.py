@@ -59,6 +59,15 @@ class ModelIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class Radiomic:
+    """One figure of the region of a finding: a feature of the IBSI, its value, its unit (UCUM)."""
+
+    code: Code
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
 class Finding:
     """One model's judgement of one study.
 
@@ -66,7 +75,8 @@ class Finding:
     `box` is (top, left, bottom, right) in pixels of the key image, frame `key_frame` (1-based) of `key_sop_uid`
     (pseudonymous); `seconds` is decode to score; `provider` is what onnxruntime reports after the run;
     `reason` says why CANNOT_JUDGE; `quality` lists warnings about the input; `seen` are facts of the input for the
-    watch over drift (words and numbers by name, nothing of a patient).
+    watch over drift (words and numbers by name, nothing of a patient); `radiomics` are figures of the flagged region,
+    if the card of the model asks for any.
     """
 
     verdict: Verdict
@@ -84,6 +94,7 @@ class Finding:
     reason: str = ""
     quality: tuple[str, ...] = ()
     seen: tuple[tuple[str, str | float], ...] = ()
+    radiomics: tuple[Radiomic, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +187,7 @@ def result_from_json(text: str, key_image: KeyImage | None = None) -> TriageResu
                 "box": tuple(f["box"]) if f["box"] else None,
                 "quality": tuple(f["quality"]),
                 "seen": tuple((name, value) for name, value in f.get("seen", ())),
+                "radiomics": tuple(Radiomic(**one | {"code": Code(**one["code"])}) for one in f.get("radiomics", ())),
             }
         )
         for f in plain["findings"]

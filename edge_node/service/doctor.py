@@ -162,6 +162,7 @@ def _runtime(_config: Config) -> Check:
 
 def _models(config: Config) -> Iterator[Check]:
     from edge_node.service.models import card_of, packaged, prove, registry
+    from edge_node.triage.agreement import told
     from edge_node.triage.card import load_card
 
     if not config.triage.enabled:
@@ -172,14 +173,17 @@ def _models(config: Config) -> Iterator[Check]:
     running = [one for one in known if one.stage in RUNNING]
     for one in running:
         try:
-            _, label = prove(config, one)
-            yield Check(f"model {one.name}", "ok", f"{label}; hashes and golden vectors hold, {one.trust}")
+            started, label = prove(config, one)
+            agrees = f", {told(started.parity)}" if started.parity else ""
+            yield Check(f"model {one.name}", "ok", f"{label}; hashes and golden vectors hold{agrees}, {one.trust}")
         except EdgeNodeError as error:
             yield Check(f"model {one.name}", "fail", f"{error.code}: {error.message}", error.hint)
     for one in known:
         if one.stage == Stage.QUARANTINED:
             detail = f"{one.version} is in quarantine: {one.code}: {one.message}"
-            yield Check(f"model {one.name}", "fail", detail, f"edge-node model rollback {one.name}")
+            again = f"edge-node model verify {one.name} {one.version}"
+            hint = again if one.code == "triage.parity" else f"edge-node model rollback {one.name}"
+            yield Check(f"model {one.name}", "fail", detail, hint)
     wanted = set(config.triage.thresholds)
     for key in sorted(
         wanted and wanted - {f"{m.name}/{f.short}" for m in running for f in card_of(config, m).file.findings}

@@ -11,6 +11,7 @@ import structlog
 
 from edge_node.domain.errors import EdgeNodeError, Stop
 from edge_node.domain.model import RUNNING, SPEAKING, Stage
+from edge_node.service.activation import activated
 from edge_node.service.models import device_of, source_of, take_in_packaged, terms_of
 from edge_node.service.node import Node
 from edge_node.service.process import harden
@@ -23,7 +24,7 @@ from edge_node.triage.runner import check_onnxruntime_owner
 log = structlog.get_logger()
 
 # What the site has to settle, not the package: it waits, with the reason, instead of going into quarantine.
-_SITE = ("triage.model-unsigned", "triage.model-signature")
+_SITE = ("triage.model-unsigned", "triage.model-signature", "triage.radiomics-missing", "triage.radiomics-unproven")
 LOADED_AT_ONCE = 4
 _ROLE = ("triage.no-gpu", "triage.onnxruntime-owner")
 
@@ -142,7 +143,9 @@ class ModelsInForce:
             # The same worker; a study that has begun keeps the stage it began with.
             return LoadedModel(running.card, one.stage, running.trust, running.rule, running.process)
         config = self._node.config
-        return load_model(source_of(config, one), terms_of(config), device_of(config), prepare=harden)
+        model = load_model(source_of(config, one), terms_of(config), device_of(config), prepare=harden)
+        activated(self._models, one.package, model.started)
+        return model
 
     def _of(self, absent: list[str]) -> Triage:
         options = self._node.config.triage

@@ -14,12 +14,14 @@ from edge_node.config.certificates import new_signing_key, public_key_id, sign
 from edge_node.config.schema import Config
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.model import UNSIGNED
+from edge_node.service.activation import figures_of
 from edge_node.service.models import device_of, terms_of
 from edge_node.triage.archive import unpack
 from edge_node.triage.card import CARD, SIGNATURE, SIGNED_PREFIX
 from edge_node.triage.golden import golden_arrays
 from edge_node.triage.model import Source, admitted, make_engine
 from edge_node.triage.process import ModelProcess
+from edge_node.triage.radiomics import check_installed
 from edge_node.triage.skeleton import FILL_IN, card_text, read_model
 
 
@@ -105,12 +107,14 @@ def examine(package: Path, config: Config) -> dict[str, Any]:
             "admitted": trust != UNSIGNED or terms.unsigned,
             "cannot_run": card.runnable(),
         }
+        if card.file.radiomics is not None:
+            check_installed()
         process = ModelProcess(card.file.name, make_engine, (inside, device_of(config), None))
         try:
             started = process.start()
         finally:
             process.close()
-        return told | {"variant": started.variant, "provider": started.provider, "golden_difference": started.worst}
+        return told | figures_of(started) | {"golden_difference": started.worst}
 
 
 def _refused(why: str) -> Quarantine:

@@ -45,6 +45,7 @@ class Decoder:
     variant = provider = ""
     placement: Mapping[str, int] = {}
     worst = 0.0
+    parity = None
 
     def run(self, inputs: Arrays, _time_limit_s: float) -> Arrays:
         """``stored`` of ``part10``, (rows, columns). Raises BadInput."""

@@ -260,6 +260,8 @@ def _disagreements(card: CardFile) -> Iterator[tuple[Place, str]]:
         for other in filter(None, (out.scores, out.labels)):
             if other not in outputs:
                 yield ("outputs", number), f"there is no output {other}"
+    if card.radiomics is not None and (card.says == "body-part" or (slabs is None and patches is None)):
+        yield ("radiomics",), "radiomics are of a volume: of slabs or patches that give findings"
     if card.picture.mask and card.picture.mask not in outputs:
         yield ("picture", "mask"), f"there is no output {card.picture.mask}"
     for name, variant in card.variants.items():

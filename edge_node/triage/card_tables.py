@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from edge_node.triage import rule
+from edge_node.triage import ibsi, rule
 from edge_node.triage.calibration import corners_fault
 
 Variant = Literal["int8", "fp32", "fp16", "int8-trt"]
@@ -288,6 +288,20 @@ class PriorsTable(_Table):
         return value
 
 
+class RadiomicsTable(_Table):
+    """Figures of the region that the model flags: IBSI features by code or name, or whole families (morphology,
+    statistics); `seconds` is how long they may take for one finding."""
+
+    features: Annotated[list[str], Field(min_length=1, max_length=64)]
+    seconds: Annotated[float, Field(ge=1, le=60)] = 5.0
+
+    @field_validator("features")
+    @classmethod
+    def _known(cls, value: list[str]) -> list[str]:
+        ibsi.chosen(value)
+        return value
+
+
 class CardFile(_Table):
     """The whole of card.toml."""
 
@@ -308,6 +322,7 @@ class CardFile(_Table):
     tolerance: ToleranceTable | None = None  # with one, a variant that was not compared speaks in shadow only
     quality: QualityTable = QualityTable()
     priors: PriorsTable | None = None
+    radiomics: RadiomicsTable | None = None
     variants: Annotated[dict[Variant, VariantTable], Field(min_length=1)]
     golden: PinnedTable
     documents: list[PinnedTable] = []

@@ -8,8 +8,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_node.domain.errors import Stop
+from edge_node.triage.agreement import LIMIT_S, Agreement, agreement
 from edge_node.triage.card import Card
-from edge_node.triage.card_tables import Variant
+from edge_node.triage.card_tables import ToleranceTable, Variant
+from edge_node.triage.prepare import CannotJudge
 from edge_node.triage.runner import (
     CPU,
     CUDA,
@@ -35,6 +38,11 @@ _WISHES: Final[dict[str, tuple[Variant, ...]]] = {
 }
 
 
+def _preferred(card: Card) -> Variant:
+    """The file of the card that a site without an accelerator runs."""
+    return next(one for one in _WISHES[CPU] if one in card.file.variants)
+
+
 class BadOutput(Exception):
     """The model gave values that no sound model gives, or not the values it promised; the text says which."""
 
@@ -44,10 +52,12 @@ class BadInput(ValueError):
 
 
 class Engine:
-    """`provider` is where it runs by onnxruntime's own account, `variant` which file of the card."""
+    """`provider` is where it runs by onnxruntime's own account, `variant` which file of the card; `parity` is how far
+    it agrees with the CPU, None where the CPU itself runs it."""
 
-    def __init__(self, card: Card, device: Device, runtime: Runtime) -> None:
-        """Load and prove the golden vectors. Raises `Stop` ``triage.model-invalid`` or ``triage.no-gpu``."""
+    def __init__(self, card: Card, device: Device, runtime: Runtime, *, proof_s: float = PROOF_S) -> None:
+        """Load and prove the golden vectors, and the agreement with the CPU on any other device. Raises `Stop`
+        ``triage.model-invalid``, ``triage.parity`` or ``triage.no-gpu``."""
         self.card = card
         self.batch = BATCH
         wanted = providers_for(device, runtime)
@@ -58,7 +68,10 @@ class Engine:
             self.variant, self._session = self._open((CPU,), device, runtime)  # the variant made for the CPU
         self.provider = self._session.provider
         self.placement = dict(self._session.placement)
-        self.worst = self.prove()
+        self.worst = self.prove(proof_s)
+        # A second session only where another device decides. Who asks for a file by its name compares it himself.
+        served = not device.variant and not card.runnable()
+        self.parity = self._agrees(device, runtime) if self.provider != CPU and served else None
 
     def _open(self, providers: tuple[str, ...], device: Device, runtime: Runtime) -> tuple[Variant, Session]:
         wishes = [v for v in _WISHES[providers[0]] if device.variant in ("", v)]
@@ -101,13 +114,13 @@ class Engine:
             at += len(next(iter(batch.values())))
         return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
-    def prove(self) -> float:
+    def prove(self, time_limit_s: float = PROOF_S) -> float:
         """The same answer to the golden vectors as when the package was made, within the card's tolerance; returns the
         largest difference. Raises `Stop` ``triage.model-invalid``."""
         inputs, expected = self.card.golden(self.variant)
         here = ("variants", self.variant, "golden_tolerance")
         try:
-            got = self.run(inputs, PROOF_S)
+            got = self.run(inputs, time_limit_s)
         except (RuntimeError, BadInput, BadOutput, OutOfTime, OutOfDeviceMemory, DeviceLost) as error:
             raise self.card.wrong(f"the golden vectors cannot be run on {self.provider}", here) from error
         worst = 0.0
@@ -123,6 +136,37 @@ class Engine:
                 here,
             )
         return worst
+
+    def _agrees(self, device: Device, runtime: Runtime) -> Agreement:
+        """Raises `Stop` ``triage.parity``."""
+        began = time.monotonic()
+        running = self.provider, self.variant, self.run
+        try:
+            same = self._on_cpu(device.threads, self.variant, runtime)
+            usual = same if _preferred(self.card) == self.variant else self._on_cpu(device.threads, "", runtime)
+            found = agreement(self.card, running, same.run, (usual.variant, usual.run), began)
+        except OutOfTime as error:
+            raise self._no_parity([f"not compared within {LIMIT_S:g} s"]) from error
+        except Stop as error:
+            raise self._no_parity([f"the CPU is no measure: {error.message}"]) from error
+        except (OutOfDeviceMemory, DeviceLost, BadInput, BadOutput, CannotJudge, RuntimeError) as error:
+            raise self._no_parity([f"they cannot be compared ({type(error).__name__})"]) from error
+        if breaches := found.breaches(self.card.file.tolerance or ToleranceTable()):
+            raise self._no_parity(breaches)
+        return found
+
+    def _on_cpu(self, threads: int, variant: str, runtime: Runtime) -> Engine:
+        return Engine(self.card, Device("cpu", threads=threads, variant=variant), runtime, proof_s=LIMIT_S / 3)
+
+    def _no_parity(self, breaches: list[str]) -> Stop:
+        name, version = self.card.file.name, self.card.file.version
+        return Stop(
+            "triage.parity",
+            f"model {name} {version}: variant {self.variant} on {self.provider} does not decide as the CPU does: "
+            + "; ".join(breaches),
+            hint=f"mend driver or CUDA and look again: edge-node model verify {name} {version}; or set triage.provider "
+            f"= 'cpu' and restart; then edge-node model promote {name} {version} --to shadow",
+        )
 
     def _check_inputs(self, inputs: Arrays) -> None:
         for one in self.card.file.inputs:

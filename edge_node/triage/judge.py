@@ -32,12 +32,13 @@ from edge_node.triage.model import LoadedModel, ModelFault, speaking_first
 from edge_node.triage.places import Grid, mask_of, stored_box, stored_heat
 from edge_node.triage.prepare import CannotJudge, Floats, Prepared, assemble, slab_thickness
 from edge_node.triage.quality import check_head
+from edge_node.triage.regions import measured
 from edge_node.triage.runner import Arrays, OutOfTime
 from edge_node.triage.seen import seen_of
 from edge_node.triage.select import Series, candidates, unfit_words
 from edge_node.triage.series_volume import SeriesVolume, Volumes
 from edge_node.triage.turns import Precedence, politely
-from edge_node.triage.volume import Resampled, class_maps, resample, volume_score
+from edge_node.triage.volume import Resampled, class_maps, resample
 
 SHADOW_S: Final = 20.0  # all models in shadow together, where others speak
 
@@ -254,11 +255,12 @@ def _judge_series(
     if (patches := model.card.slabs_input.patches) is not None:
         whole = resample(stack, volume.hu, patches, len(model.card.file.findings) + 1)
         maps = class_maps(model, whole, work.deadline, work.urgency)
-        each = [
-            _of_volume(model, finding, maps[finding.short], series, volume, whole, tuple(quality), started)
-            for finding in model.card.file.findings
-        ]
-        return [(replace(finding, seen=seen), image) for finding, image in each]
+        found: list[tuple[Finding, KeyImage | None]] = []
+        for of in model.card.file.findings:
+            finding, image = _of_volume(model, of, maps[of.short], series, volume, whole, tuple(quality), started)
+            finding, area = replace(finding, seen=seen), (whole.hu, maps[of.short], whole.spacing)
+            found.append((measured(model, finding, *area, work.deadline, work.urgency), image))
+        return found
     made = assemble(stack, volume.hu, model.card.spec)
     slabs = model.card.slabs_input.slabs
     head = None
@@ -268,13 +270,14 @@ def _judge_series(
         quality.extend(head.warnings)
         told(head_scores(made.hu, head, made.spec.pixel_mm, thickness, table.limits))
     name = model.card.first.output
-    tensor: Arrays = {model.card.slabs_input.name: made.tensor()}
-    logits = model.run(tensor, work.deadline, work.urgency)[name].astype(np.float32)[:, 0]
+    inputs: Arrays = {model.card.slabs_input.name: made.tensor()}
+    logits = model.run(inputs, work.deadline, work.urgency)[name].astype(np.float32)[:, 0]
     mask = np.ones(logits.shape, np.bool_) if head is None else score.cell_mask(head.cavity, logits.shape[-1])
     if not (mask.sum((1, 2)) >= score.MIN_CELLS).any():
         raise CannotJudge("quality.not-a-head", "no slice shows enough of a cranial cavity")
     finding, image = _finding(model, series, volume, made, logits, mask, tuple(quality), started)
-    return [(replace(finding, seen=seen), image)]
+    finding, chances = replace(finding, seen=seen), score.chances(logits, mask)
+    return [(measured(model, finding, made.hu, chances, made.spec.spacing, work.deadline, work.urgency), image)]
 
 
 def _judge_films(model: LoadedModel, work: _Work) -> list[tuple[Finding, KeyImage | None]]:
@@ -333,7 +336,7 @@ def _of_volume(
 ) -> tuple[Finding, KeyImage]:
     """Score, place and picture of one finding of a volume."""
     point = model.card.point(model.variant, finding)
-    raw = min(max(volume_score(map_, model.card.output(finding.output).top_voxels), 1e-6), 1 - 1e-6)
+    raw = min(max(score.volume_score(map_, model.card.output(finding.output).top_voxels), 1e-6), 1 - 1e-6)
     p = corrected(score.probability(float(np.log(raw / (1 - raw))), point.slope, point.offset), point.isotonic)
     flagged = p >= point.threshold
     layer = int(map_.max((1, 2)).argmax())

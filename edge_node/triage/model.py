@@ -19,6 +19,7 @@ from edge_node.triage.card_tables import Variant
 from edge_node.triage.engine import PROOF_S, BadInput, BadOutput, Engine
 from edge_node.triage.prepare import CannotJudge
 from edge_node.triage.process import Make, ModelProcess, NeverReady, Started, WorkerDied
+from edge_node.triage.radiomics import check_installed, make_measurer
 from edge_node.triage.rule import Rule, parse
 from edge_node.triage.runner import Arrays, Device, DeviceLost, OutOfTime, Runtime
 
@@ -226,14 +227,20 @@ def load_model(
 ) -> LoadedModel:
     """Check a package, start its worker and prove it. `prepare` runs first in the worker.
 
-    Raises `Stop`: as `admitted`, ``triage.no-gpu``, ``triage.model-crashed``.
+    Raises `Stop`: as `admitted`, ``triage.no-gpu``, ``triage.parity``, ``triage.model-crashed``,
+    ``triage.radiomics-missing``, ``triage.radiomics-unproven``.
     """
     card, trust = admitted(source, terms)
     if why := card.runnable():
         raise card.wrong(why)
     process = ModelProcess(card.file.name, make, (source.folder, device, prepare))
+    if (asked := card.file.radiomics) is not None:
+        check_installed()
+        process.companion = ModelProcess(f"{card.file.name}-radiomics", make_measurer, (asked.features, prepare))
     try:
         process.start()
+        if process.companion is not None:
+            process.companion.start()
     except (WorkerDied, OutOfTime) as error:
         process.close()
         raise Stop(

@@ -114,6 +114,11 @@ class GridSpec:
     slab_mm: float
     channels: tuple[tuple[int, float, float], ...]  # (offset in slabs, lowest HU, highest HU)
 
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """mm along (z, y, x)."""
+        return self.slab_mm, self.pixel_mm, self.pixel_mm
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:

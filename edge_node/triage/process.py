@@ -25,6 +25,7 @@ import structlog
 from numpy.typing import NDArray
 
 from edge_node.domain.errors import EdgeNodeError, Retry, Stop
+from edge_node.triage.agreement import Agreement
 from edge_node.triage.engine import BadInput, BadOutput
 from edge_node.triage.runner import Arrays, DeviceLost, OutOfDeviceMemory, OutOfTime
 from edge_node.triage.turns import Turns
@@ -51,6 +52,8 @@ class Runs(Protocol):
     def placement(self) -> Mapping[str, int]: ...
     @property
     def worst(self) -> float: ...
+    @property
+    def parity(self) -> Agreement | None: ...
 
     def run(self, inputs: Arrays, time_limit_s: float, /) -> Arrays: ...
 
@@ -70,12 +73,14 @@ class NeverReady(WorkerDied):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """What the worker found: the variant, where it truly runs, how many nodes where, the golden difference."""
+    """What the worker found: the variant, where it truly runs, how many nodes where, the golden difference, and on
+    another device than the CPU how far it agrees with the CPU (`Agreement.plain`)."""
 
     variant: str
     provider: str
     placement: Mapping[str, int]
     worst: float
+    parity: Mapping[str, Any] | None = None
 
 
 class _Memory:
@@ -132,7 +137,8 @@ def _serve(pipe: socket.socket, make: Make, arguments: tuple[Any, ...]) -> None:
         code = error.exit_code if isinstance(error, Stop) else 0
         _tell(pipe, ["stop", error.code, error.message, error.hint, code])
         return
-    _tell(pipe, ["ready", engine.variant, engine.provider, engine.placement, engine.worst])
+    parity = engine.parity.plain() if engine.parity is not None else None
+    _tell(pipe, ["ready", engine.variant, engine.provider, engine.placement, engine.worst, parity])
     while message := pipe.recv(_MESSAGE):
         question = json.loads(message)
         try:
@@ -172,6 +178,7 @@ class ModelProcess:
         self.closed = False
         self.restarts = -1
         self.users = 0  # studies that have begun with it; counted by whoever hands it out
+        self.companion: ModelProcess | None = None  # measures what this one flags; closed with it
 
     @property
     def pid(self) -> int:
@@ -211,7 +218,7 @@ class ModelProcess:
             raise Stop(code, message, hint=hint, exit_code=exit_code or 78)
         if answer[0] != "ready":
             raise self._dead("it did not start")
-        self.started = Started(str(answer[1]), str(answer[2]), dict(answer[3]), float(answer[4]))
+        self.started = Started(str(answer[1]), str(answer[2]), dict(answer[3]), float(answer[4]), answer[5])
         self._ready = True
         return self.started
 
@@ -257,6 +264,8 @@ class ModelProcess:
     def close(self) -> None:
         """End the worker for good; may be called again, also while another thread waits for an answer."""
         self.closed = True
+        if self.companion is not None:
+            self.companion.close()
         self._end()
         with self._turns.take(0.0):
             self._end()

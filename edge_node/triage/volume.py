@@ -12,12 +12,12 @@ from itertools import product
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_node.triage.card_tables import OutputTable, PatchesTable, Triple
+from edge_node.triage.card_tables import PatchesTable, Triple
 from edge_node.triage.model import LoadedModel
 from edge_node.triage.places import Grid
 from edge_node.triage.prepare import AIR, CannotJudge, Floats, Shorts, Stack, area_weights
+from edge_node.triage.score import activated
 
 MOST_VOXELS: Final = 128 << 20  # of the resampled volume and the maps together, four bytes each
 PATCHES_AT_ONCE: Final = 4
@@ -94,20 +94,6 @@ def blend_weights(patch: Triple, blend: str) -> Floats:
     return np.asarray(np.maximum(weights, 1e-3), np.float32)
 
 
-def activated(raw: NDArray[np.generic], output: OutputTable) -> Floats:
-    """Probabilities (n, classes, z, y, x) out of what the model gives."""
-    values = raw.astype(np.float32)
-    if output.activation == "sigmoid":
-        return np.asarray(1 / (1 + np.exp(-np.clip(values, -40, 40))), np.float32)
-    if output.activation == "softmax":
-        values -= values.max(1, keepdims=True)
-        np.exp(values, out=values)
-        values /= values.sum(1, keepdims=True)
-    elif values.min() < -1e-3 or values.max() > 1 + 1e-3:
-        raise CannotJudge("model.output", f"output {output.name} is no probability, and the card names no activation")
-    return np.clip(values, 0, 1)
-
-
 def class_maps(model: LoadedModel, made: Resampled, deadline: float, urgency: float) -> dict[str, Floats]:
     """Probability (z, y, x) of every finding of the card, by its short word. Raises as `LoadedModel.run`."""
     while True:
@@ -151,10 +137,3 @@ def _windowed(hu: Shorts, spec: PatchesTable) -> Floats:
     """Channels (channels, z, y, x) in 0..1."""
     values = hu.astype(np.float32)
     return np.stack([np.clip((values - c.low) / (c.high - c.low), 0, 1) for c in spec.channels])
-
-
-def volume_score(map_: Floats, voxels: int) -> float:
-    """Mean of the `voxels` highest probabilities, 0..1."""
-    flat = map_.reshape(-1)
-    count = min(voxels, flat.size)
-    return float(np.partition(flat, -count)[-count:].mean())

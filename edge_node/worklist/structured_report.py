@@ -42,7 +42,17 @@ from edge_node.worklist.header import (
 )
 from edge_node.worklist.identity import InstanceReference
 from edge_node.worklist.uids import result_uid
-from edge_node.worklist.words import ACR_CATEGORIES, CATEGORY, LOOKED_FOR, SCHEME, VERDICT, VERDICTS, advised, told_late
+from edge_node.worklist.words import (
+    ACR_CATEGORIES,
+    CATEGORY,
+    LOOKED_FOR,
+    SCHEME,
+    UNITS,
+    VERDICT,
+    VERDICTS,
+    advised,
+    told_late,
+)
 
 # The content is the same in all of them: no coordinates, nothing by reference.
 _DOCUMENTS = {"sr": Comprehensive3DSR, "sr-comprehensive": ComprehensiveSR, "sr-enhanced": EnhancedSR}
@@ -132,6 +142,10 @@ def _group(
         measurements.append(
             Measurement(codes.DCM.Probability, value=round(finding.probability, 4), unit=codes.UCUM.NoUnits)
         )
+    for one in finding.radiomics:
+        # Six digits: more would not fit a decimal string, and mean nothing.
+        unit = CodedConcept(one.unit, "UCUM", UNITS[one.unit])
+        measurements.append(Measurement(_concept(one.code), value=float(f"{one.value:.6g}"), unit=unit))
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=making.uid("finding", number), identifier=f"Finding {number}"),
         finding_type=code if flagged else _concept(VERDICTS[finding.verdict]),

@@ -29,6 +29,15 @@ ACR_CATEGORIES = {  # CID 7035
     2: Code("RID49481", "RADLEX", "ACR Category 2 Actionable Finding"),
     3: Code("RID49482", "RADLEX", "ACR Category 3 Actionable Finding"),
 }
+UNITS = {  # UCUM
+    "1": "no units",
+    "mm": "millimeter",
+    "mm2": "square millimeter",
+    "mm3": "cubic millimeter",
+    "/mm": "per millimeter",
+    "[hnsf'U]": "Hounsfield unit",
+    "[hnsf'U]2": "square Hounsfield unit",
+}
 LATE = "LATE: reading of this study had begun before this result."
 NOT_A_DIAGNOSIS = "AI output, not a diagnosis."
 

@@ -107,11 +107,14 @@ def test_everything_a_trainer_can_say_is_explained() -> None:
 
 
 def test_every_reason_of_triage_is_explained() -> None:
+    rooms = ("geometry", "quality", "decode", "select", "rescale", "film", "radiomics")
     named = {f"quality.{name}" for name in MEASURES}
     for path in sorted((ROOT / "edge_node" / "triage").glob("*.py")):
-        named |= set(re.findall(r'"((?:geometry|quality|decode|select|rescale|film)\.[a-z0-9-]+)[":]', read(path)))
+        named |= set(
+            re.findall(r'"((?:geometry|quality|decode|select|rescale|film|radiomics)\.[a-z0-9-]+)[":]', read(path))
+        )
     assert len(named) > 15
-    rooms = ("geometry", "quality", "decode", "select", "rescale", "film")
+    rooms = ("geometry", "quality", "decode", "select", "rescale", "film", "radiomics")
     assert named == {code for code in outcomes() if code.split(".")[0] in rooms}
     for _, name, call in calls():
         if name == "TriageResult" and len(call.args) > 1:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import tarfile
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,19 +20,23 @@ from edge_node.config.certificates import new_signing_key, public_key_id, sign
 from edge_node.config.schema import Config, Node, Triage
 from edge_node.demo.phantom import head_phantom
 from edge_node.domain.errors import Quarantine, Stop
+from edge_node.domain.finding import TriageOutcome
 from edge_node.domain.model import SHIPPED, Stage
 from edge_node.domain.study import Role
+from edge_node.service import doctor, models_in_force
 from edge_node.service import models as service
-from edge_node.service import models_in_force
+from edge_node.service.activation import in_words
 from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import open_node
 from edge_node.service.setup import initialise
 from edge_node.store import audit
+from edge_node.triage import radiomics
 from edge_node.triage.card import SIGNED_PREFIX
-from edge_node.triage.model import LoadedModel, admitted, make_engine
+from edge_node.triage.model import LoadedModel, admitted, load_model, make_engine
 from edge_node.triage.process import ModelProcess, Started
 from edge_node.triage.rule import parse
 from edge_node.triage.shipped import SHIPPED_CARDS
+from tests.unit.triage import engines
 from tests.unit.triage.studies import REFERENCE, clean_study, ct_slices
 
 NAME = "ref-ct-head-hyperdensity"
@@ -209,6 +214,90 @@ def test_a_package_that_was_changed_on_the_disk_is_quarantined_and_told_in_every
     assert result.reason.startswith("triage.no-model-runs")
     assert "sha256 differs" in result.unavailable[0]
     assert any("sha256 differs" in label for label in force.labels())
+
+
+def test_a_model_that_waits_for_the_radiomics_of_the_site_keeps_its_stage_and_the_reason_is_told(tmp_path, monkeypatch):
+    package = package_of(tmp_path, "2.0.0", pem=None)
+    card = package / "card.toml"
+    card.write_text(card.read_text() + '\n[radiomics]\nfeatures = ["morphology"]\n')
+    (package / "card.sig").write_bytes(sign(SIGNED_PREFIX + card.read_bytes(), PEM))
+    monkeypatch.setattr(radiomics, "find_spec", lambda _: None)
+    config = config_of(tmp_path, models_dir=tmp_path)
+    initialise(config)
+    node = open_node(config, Role.COMPUTE)
+    force = ModelsInForce(node)
+    try:
+        assert any("triage.radiomics-missing" in label for label in force.labels())
+        with force.begin() as triage:
+            assert triage.models == ()
+    finally:
+        force.close()
+        node.database.close()
+    assert stages(config) == {"2.0.0": "shadow"}
+    looked = next(check for check in doctor._models(config) if check.name == f"model {NAME}")
+    assert (looked.result, looked.hint) == ("fail", "pip install 'edge-node[radiomics]' and restart")
+
+
+def told_of(folder, config, *words):
+    """What `model` answers about this node."""
+    path = folder / "node.toml"
+    path.write_text(f'[node]\ndata_dir = "{config.node.data_dir}"\n[triage]\nprovider = "cpu"\nthreads = 1\n')
+    return run(path, *words)
+
+
+def on_a_gpu(kind):
+    """What a compute role loads models with, on a machine with this fake GPU."""
+
+    def load(source, terms, device, **_):
+        return load_model(source, terms, device, make=partial(engines.build, kind))
+
+    return load
+
+
+def test_a_model_that_does_not_agree_on_its_gpu_never_speaks_and_the_reason_is_told(tmp_path, config, monkeypatch):
+    monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.WrongOnItsGpu))
+    node = open_node(config, Role.COMPUTE)
+    force = ModelsInForce(node)
+    try:
+        with force.begin() as triage:
+            result = triage.judge(study())
+        assert (result.outcome, result.findings) == (TriageOutcome.SKIPPED, ())
+        assert result.reason.startswith("triage.no-model-runs")
+        assert "triage.parity" in result.unavailable[0]
+        assert any("does not decide as the CPU does" in label for label in force.labels())
+    finally:
+        force.close()
+        node.database.close()
+    assert stages(config) == {"1.1.0": "quarantined"}
+    row = told_of(tmp_path, config, "list")[0]
+    assert (row["code"], row["ran_on"]) == ("triage.parity", None)
+    looked = next(check for check in doctor._models(config) if check.name == f"model {NAME}")
+    assert (looked.result, looked.hint) == ("fail", f"edge-node model verify {NAME} 1.1.0")
+
+
+def test_what_ran_beside_the_cpu_is_remembered_once_and_shown_and_so_is_the_way_back(tmp_path, config, monkeypatch):
+
+    def begin(kind):
+        if kind is not None:
+            monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(kind))
+        node = open_node(config, Role.COMPUTE)
+        ModelsInForce(node).close()
+        with node.database.read() as connection:
+            told = [e.detail for e in audit.entries(connection) if e.action == "model.activation"]
+        node.database.close()
+        return told
+
+    assert begin(None) == []  # on the CPU, as ever
+    assert len(begin(engines.SoundGpu)) == 1
+    assert len(begin(engines.SoundGpu)) == 1
+    row = told_of(tmp_path, config, "list")[0]
+    assert (row["ran_on"]["provider"], row["ran_on"]["variant"]) == ("CUDAExecutionProvider", "fp32")
+    assert row["ran_on"]["parity"]["device"]["flips"] == 0
+    assert told_of(tmp_path, config, "show", NAME)["ran_on"] == row["ran_on"]
+    assert in_words(row["ran_on"]).startswith("fp32 on CUDAExecutionProvider, agrees with the CPU: 0 of ")
+    monkeypatch.undo()
+    told = begin(None)
+    assert [(one["provider"], one["parity"] is None) for one in told][-1] == ("CPUExecutionProvider", True)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class Stub:
     """What an engine is to its worker, without onnxruntime: it starts in a fraction of the time, raises nothing on any
     study and fails as `fail` says."""
 
-    variant, provider, worst = "int8", CPU, 0.0
+    variant, provider, worst, parity = "int8", CPU, 0.0, None
 
     def __init__(self, folder: Path, device: Device) -> None:
         self.card, self.mark = load_card(folder), folder.parent / "failed-once"
@@ -141,10 +141,10 @@ class NonsenseSession(Session):
 
 class FakeGpu(Runtime):
     """A machine with `devices` GPUs, on which sessions say they run; `room` items fit at once, `falls_back` is what
-    onnxruntime does when a CUDA library is missing."""
+    onnxruntime does when a CUDA library is missing, `wrong` what the GPU does to outputs but the golden ones."""
 
-    def __init__(self, *, devices: int = 1, room: int = 1000, falls_back: bool = False) -> None:
-        self.devices, self.room, self.falls_back = devices, room, falls_back
+    def __init__(self, *, devices: int = 1, room: int = 1000, falls_back: bool = False, wrong=None) -> None:
+        self.devices, self.room, self.falls_back, self.wrong = devices, room, falls_back, wrong
         self.opened: list[tuple[str, ...]] = []
 
     def gpus(self):
@@ -157,7 +157,7 @@ class FakeGpu(Runtime):
         self.opened.append(providers)
         session = super().open(model, (CPU,), device)
         session.__class__ = FakeGpuSession
-        session.room = self.room
+        session.room, session.wrong, session.runs = self.room, self.wrong, 0
         if providers[0] == CUDA and not self.falls_back:
             session.provider, session.placement = CUDA, {CUDA: 21, CPU: 1}
         return session
@@ -165,17 +165,38 @@ class FakeGpu(Runtime):
 
 class FakeGpuSession(Session):
     def run(self, inputs, time_limit_s):
-        if self.provider == CUDA and len(inputs["slabs"]) > self.room:
+        if self.provider == CUDA and len(next(iter(inputs.values()))) > self.room:
             raise OutOfDeviceMemory
-        return super().run(inputs, time_limit_s)
+        out = super().run(inputs, time_limit_s)
+        self.runs += 1
+        return self.wrong(out) if self.provider == CUDA and self.wrong and self.runs > 1 else out
+
+
+class SoundGpu(Engine):
+    """A GPU that answers as the CPU does."""
+
+    def __init__(self, folder: Path, device: Device) -> None:
+        super().__init__(load_card(folder), Device("auto", threads=1), FakeGpu())
+
+
+class WrongOnItsGpu(Engine):
+    """A GPU that is right on the golden vectors, and says a little more on anything else."""
+
+    def __init__(self, folder: Path, device: Device) -> None:
+        super().__init__(load_card(folder), Device("auto", threads=1), FakeGpu(wrong=louder))
+
+
+def louder(outputs):
+    return {name: array + np.float32(6) for name, array in outputs.items()}
 
 
 class LosesItsGpu(Engine):
     """A GPU that is lost in the middle of a study and gone afterwards."""
 
     def __init__(self, folder: Path, device: Device) -> None:
-        self.mark, self.runs = folder.parent / "failed-once", -1  # the first run proves it
+        self.mark, self.runs = folder.parent / "failed-once", -1000  # while it is proven it stays
         super().__init__(load_card(folder), Device("auto", threads=1), FakeGpu(devices=int(not self.mark.exists())))
+        self.runs = 0
 
     def run(self, inputs, time_limit_s):
         self.runs += 1

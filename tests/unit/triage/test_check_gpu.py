@@ -13,7 +13,7 @@ import pytest
 
 from edge_node.triage.card import load_card
 from edge_node.triage.runner import cuda_devices
-from tests.unit.triage.engines import FakeGpu
+from tests.unit.triage.engines import FakeGpu, louder
 from tests.unit.triage.studies import REFERENCE
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -52,6 +52,7 @@ def test_a_gpu_is_told_with_provider_nodes_parity_and_speed_up(script, capsys):
     assert "provider       CUDAExecutionProvider" in out
     assert "nodes          1 on CPUExecutionProvider, 21 on CUDAExecutionProvider" in out
     assert "variant        fp32" in out
+    assert "decisions      agrees with the CPU: 0 of " in out
     assert "largest difference 0 over 4 items" in out
     assert "speed-up" in out
 
@@ -59,3 +60,11 @@ def test_a_gpu_is_told_with_provider_nodes_parity_and_speed_up(script, capsys):
 def test_a_silent_fall_back_is_no_gpu(script, capsys):
     assert script.check(load_card(REFERENCE), "cuda", 4, 1, FakeGpu(falls_back=True)) == 69
     assert "fell back to the CPU" in capsys.readouterr().out
+
+
+def test_a_gpu_that_does_not_decide_as_the_cpu_is_told_with_its_figures(script, capsys):
+    assert script.check(load_card(REFERENCE), "cuda", 4, 1, FakeGpu(wrong=louder)) == 1
+    out = capsys.readouterr().out
+    assert "decisions      model ref-ct-head-hyperdensity" in out
+    assert "decisions differ from fp32 on the CPU" in out
+    assert "verdict        GPU and CPU disagree" in out

@@ -436,6 +436,6 @@ def test_a_worker_loads_nothing_that_reads_dicom():
     """It starts in a fraction of the time, and somebody else's model has less around it."""
     code = (
         "import sys, edge_node.triage.process, edge_node.triage.model\n"
-        "print([m for m in ('pydicom', 'PIL', 'sqlalchemy') if m in sys.modules])"
+        "print([m for m in ('pydicom', 'PIL', 'sqlalchemy', 'mirp', 'scipy') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -16,7 +16,8 @@ from edge_node.triage.card import load_card
 from edge_node.triage.card_tables import PatchesTable, WindowTable
 from edge_node.triage.judge import Triage
 from edge_node.triage.prepare import SliceGeometry, order
-from edge_node.triage.volume import blend_weights, resample, starts, volume_score
+from edge_node.triage.score import volume_score
+from edge_node.triage.volume import blend_weights, resample, starts
 from tests.unit.triage.studies import clean_study, ct_slice, loaded
 from tests.unit.triage.tiny_onnx import three_classes
 

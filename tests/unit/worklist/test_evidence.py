@@ -16,10 +16,12 @@ from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedCTImageStorage
 
 from edge_node.domain.errors import Quarantine
-from edge_node.domain.finding import Code, KeyImage, TriageOutcome, TriageResult, Verdict
+from edge_node.domain.finding import Code, KeyImage, Radiomic, TriageOutcome, TriageResult, Verdict
+from edge_node.triage.ibsi import FEATURES
 from edge_node.worklist.header import report_reference
 from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.uids import result_uid
+from edge_node.worklist.words import UNITS
 from edge_node.worklist.writer import Standing
 from tests.results_back import (
     JAPANESE,
@@ -120,6 +122,24 @@ def test_the_report_says_what_was_found_by_which_model() -> None:
         assert words in texts(report)
     numbers = [item for item in content(report) if item.ValueType == "NUM"]
     assert [float(item.MeasuredValueSequence[0].NumericValue) for item in numbers] == [0.93]
+
+
+def test_radiomics_are_measurements_with_the_codes_of_the_ibsi_and_their_units() -> None:
+    volume = Radiomic(Code("RNU0", "IBSI", "Volume (mesh)"), 14412.345678901234, "mm3")
+    mean = Radiomic(Code("Q4LE", "IBSI", "Mean intensity"), -61.5, "[hnsf'U]")
+    result = TriageResult(TriageOutcome.FINDING, findings=(finding(radiomics=(volume, mean)),))
+    report = made(result)[0]
+    numbers = {item.ConceptNameCodeSequence[0].CodeValue: item for item in content(report) if item.ValueType == "NUM"}
+    assert [*numbers][1:] == ["RNU0", "Q4LE"]  # after the probability
+    name, value = numbers["RNU0"].ConceptNameCodeSequence[0], numbers["RNU0"].MeasuredValueSequence[0]
+    assert (name.CodingSchemeDesignator, name.CodeMeaning) == ("IBSI", "Volume (mesh)")
+    unit = value.MeasurementUnitsCodeSequence[0]
+    assert (value.NumericValue, unit.CodeValue, unit.CodingSchemeDesignator) == (14412.3, "mm3", "UCUM")
+    assert numbers["Q4LE"].MeasuredValueSequence[0].NumericValue == -61.5
+
+
+def test_every_unit_of_a_feature_has_its_meaning() -> None:
+    assert {one.unit for one in FEATURES} <= UNITS.keys()
 
 
 def test_what_is_not_flagged_does_not_carry_the_code_of_the_finding_as_a_finding() -> None:
