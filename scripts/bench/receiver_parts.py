@@ -173,7 +173,8 @@ PARTS: dict[str, Callable[[Config], AcceptAll] | None] = {
     "handing-over": handing_over,
     "nothing": None,
 }
-KEEPING = ("full", "no-recipe", "no-sealing", "no-sync", "receiving")
+SEALING = ("full", "no-recipe", "no-sync")
+KEEPING = (*SEALING, "no-sealing", "receiving")
 
 
 def raw_ledger(config: Config) -> Path:
