@@ -50,6 +50,7 @@ STORESCU = {
     JPEGLSNearLossless: "-xu",
 }
 _ANSWER = re.compile(r"Received (?:C-STORE|Store) Response \((?:Status: 0x[0-9A-Fa-f]{4} - )?([^)]*)\)")
+_ENDED = re.compile(r"Association (?:was )?(Rejected|Aborted)", re.IGNORECASE)
 _PYNETDICOM = "from pynetdicom.apps.storescu.storescu import main; main()"
 
 
@@ -79,8 +80,7 @@ class Heard:
                 self.successes += 1
             else:
                 self.others.append(answer)
-        if "Association Rejected" in said or "Association rejected" in said:
-            self.faults.append("its association was rejected")
+        self.faults += sorted({f"its association was {how.lower()}" for how in _ENDED.findall(said)})
         if done.returncode < 0:
             self.faults.append(f"ended by signal {-done.returncode}")
 
