@@ -127,7 +127,10 @@ def clean_pixels(node: Node, clean: Node, pixels: Pixels, syntax: Syntax, transf
         clean[pixels.tag] = Element(pixels.tag, pixels.vr)
         offsets.drop_extended(clean)
         value = pixels.value
-        return Body([Slice(value.source, value.start, value.start + due), b"\0" * (due & 1)])
+        start, end = value.start, value.start + due
+        if bitstream.ends_turned(due, len(value), pixels.vr, syntax):
+            return Body([Slice(value.source, start, end - 1), b"\0", Slice(value.source, end, end + 1)])
+        return Body([Slice(value.source, start, end), b"\0" * (due & 1)])
     if not syntax.encapsulated:
         bitstream.refuse("the pixel data is in fragments, the transfer syntax says it is not")
     clean[pixels.tag] = Element(pixels.tag, "OB")

@@ -99,7 +99,11 @@ def clean_pixels(source: Node, clean: Node, syntax: Syntax, transfer_syntax: str
             value = element.value
             due = native_length(source, len(value), syntax, width)
             offsets.drop_extended(clean)
-            clean[tag] = Element(tag, element.vr, value if len(value) == due else value[:due] + b"\0" * (due & 1))
+            if ends_turned(due, len(value), element.vr, syntax):
+                value = value[: due - 1] + b"\0" + value[due : due + 1]
+            elif len(value) != due:
+                value = value[:due] + b"\0" * (due & 1)
+            clean[tag] = Element(tag, element.vr, value)
 
 
 def refuse(why: str) -> NoReturn:
@@ -135,6 +139,12 @@ def native_length(node: Node, size: int, syntax: Syntax, width: int) -> int:
     if size - due > max(1, frame_bits // 8 - 1):
         refuse("the pixel data is longer than the header says, by a frame or more")
     return due
+
+
+def ends_turned(due: int, size: int, vr: str, syntax: Syntax) -> bool:
+    """Whether the last of an odd number of bytes stands behind the byte that fills its word: so in words of big endian
+    (PS3.5 7.3)."""
+    return syntax.big and vr == "OW" and due & 1 == 1 and size > due
 
 
 def _encapsulated(node: Node, clean: Node, element: Element, transfer_syntax: str) -> list[bytes]:

@@ -87,10 +87,15 @@ def read_pdu(line: socket.socket) -> bytes:
     return head + _exactly(line, int.from_bytes(head[2:], "big"))
 
 
-def is_success(answer: bytes) -> bool:
-    """Whether a C-STORE response has the status Success (0000,0900), US (PS3.7 E.1)."""
+def status_of(answer: bytes) -> int | None:
+    """Status (0000,0900), US (PS3.7 E.1), of a response; None where it has none."""
     at = answer.find(b"\x00\x00\x00\x09\x02\x00\x00\x00")
-    return at >= 0 and answer[at + 8 : at + 10] == b"\0\0"
+    return int.from_bytes(answer[at + 8 : at + 10], "little") if at >= 0 else None
+
+
+def is_success(answer: bytes) -> bool:
+    """Whether a C-STORE response has the status Success."""
+    return status_of(answer) == 0
 
 
 def _exactly(line: socket.socket, size: int) -> bytes:

@@ -178,6 +178,25 @@ def test_native_pixels_by_reference_come_out_as_they_do_through_memory(
     both_ways(instance_of(data, syntax, CT, INSTANCE))
 
 
+def odd_in_words(filling: bytes, behind: bytes) -> IdentifiedInstance:
+    """3 x 3 pixels of 8 bits in words of big endian: the ninth stands behind what fills its word (PS3.5 7.3)."""
+    ds = ct(Rows=3, Columns=3, BitsAllocated=8, BitsStored=8, HighBit=7)
+    ds.add_new(0x7FE00010, "OW", b"\2\1\4\3\6\5\x08\7" + filling + b"\x09" + behind)
+    return instance_of(encoded(ds, big=True), BIG, CT, INSTANCE)
+
+
+@pytest.mark.parametrize("behind", [b"", b"AB"])
+def test_the_last_of_an_odd_number_of_pixels_in_words_of_big_endian_is_kept(behind: bytes) -> None:
+    instance = odd_in_words(b"\0", behind)
+    assert both_ways(instance) == ""
+    kept = dcmread(BytesIO(DEIDENTIFIER.clean(instance).part10))
+    assert kept.PixelData == b"\2\1\4\3\6\5\x08\7\0\x09"
+
+
+def test_what_fills_the_last_word_of_the_pixels_may_say_nothing() -> None:
+    assert both_ways(odd_in_words(b"A", b"")) == "deid.pixel-data"
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_file_of_pydicom_comes_out_as_it_does_through_memory(path: Path) -> None:
     try:
