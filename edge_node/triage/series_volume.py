@@ -66,7 +66,7 @@ class Volumes:
         """`workers` threads decode what is encoded and not `ready`: the codecs of imagecodecs give up the interpreter
         lock. `give_way` is called before each slice."""
         self._workers = workers
-        self._give_way = give_way
+        self.give_way = give_way
         self._ready = ready
         self._most = most_bytes
         self._held: OrderedDict[tuple[_Key, ...], SeriesVolume | CannotJudge] = OrderedDict()
@@ -159,7 +159,7 @@ class Volumes:
         good = np.zeros(count, np.bool_)
 
         def fill(frames: Frames | None, index: int) -> None:
-            self._give_way()
+            self.give_way()
             if time.monotonic() > deadline:
                 raise OutOfTime
             one = stack.slices[index]
