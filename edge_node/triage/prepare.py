@@ -314,19 +314,6 @@ def _origin(
     return y - plane.dy / 2, x - plane.dx / 2
 
 
-def to_hu(stored: NDArray[np.generic], slope: float, intercept: float) -> Shorts:
-    """Stored values to int16 HU, clipped to -1024..3071 (padding below air becomes air).
-
-    MONOCHROME1 changes what is shown, not what was measured (PS3.3 C.7.6.3.1.2): it plays no part here.
-    """
-    if slope == 1 and float(intercept).is_integer():
-        wide = stored.astype(np.int32)
-        wide += int(intercept)
-        return np.clip(wide, -1024, 3071).astype(np.int16)
-    scaled = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    return np.asarray(np.clip(np.rint(scaled), -1024, 3071), np.int16)
-
-
 def assemble(stack: Stack, volume: Shorts, spec: GridSpec, give_way: Callable[[], None] = lambda: None) -> Prepared:
     """Resample canonical slices to the model grid. `volume` is int16 HU, (slices, rows, columns), in stack order.
     `give_way` is called before each slab."""
