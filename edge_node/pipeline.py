@@ -59,8 +59,7 @@ STEPS = (
 BY_NAME = {step.name: step for step in STEPS}
 DELIVERIES = ("worklist", "forward")
 
-LEASE_S, POLL_S, QUICK_POLL_S = 60.0, 0.2, 0.05  # the last of who works for the urgent alone
-UNEXPECTED_TRIES = 5
+LEASE_S, POLL_S, UNEXPECTED_TRIES = 60.0, 0.2, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +136,7 @@ def _advance(connection: Connection, step: Step, study_key: str, revision: int, 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """One worker of a role: works off one step (of one target, of rows `up_to` an urgency) until told to stop."""
+    """One worker of a role: works off one step (of one target, of rows `up_to` an urgency), with `rest` between."""
 
     step: str
     work: Work
@@ -147,6 +146,7 @@ class Bench:
     max_age_s: float
     target: str | None = None
     up_to: int | None = None
+    rest: Callable[[threading.Event], object] = lambda stop: stop.wait(POLL_S)
 
     def run(self, stop: threading.Event) -> None:
         """Claim and work until `stop` is set. Only Stop leaves this loop: the role then exits with its code."""
@@ -154,7 +154,7 @@ class Bench:
             try:
                 claimed = self.tasks.claim(self.step, self.target, LEASE_S, self.up_to)
                 if claimed is None:
-                    stop.wait(POLL_S if self.up_to is None else QUICK_POLL_S)
+                    self.rest(stop)
                 else:
                     self.one(claimed)
             except Retry as error:  # the ledger itself: a row left behind is taken up again when its lease runs out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,24 +22,28 @@ from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import Node, spool_path
 from edge_node.service.prior_wishes import PriorWishes
 from edge_node.service.reading import place
-from edge_node.service.unfailing import Otherwise, Unfailing, survivable
+from edge_node.service.unfailing import Otherwise, survivable
+from edge_node.service.urgent_first import UrgentFirst
 from edge_node.store import audit, priors, pulls, retention, studies, watch
 from edge_node.store.tasks import Task, unfinished
+from edge_node.triage.turns import Precedence
 from edge_node.worklist.priority import ORDER_MINUTES
 
 log = structlog.get_logger()
 
 LAST = 1_000_000  # the urgency of what nobody waits for
+AT_ONCE = int(ORDER_MINUTES["STAT"])
 
 
-def settle_due(node: Node, wishes: PriorWishes | None = None) -> int:
-    """Settle every study that is complete by policy; returns how many. `wishes` says which want priors."""
+def settle_due(node: Node, wishes: PriorWishes | None = None, woken: threading.Event | None = None) -> int:
+    """Settle every study that is complete by policy, the urgent first; returns how many. `wishes` says which want
+    priors; `woken` is set when one is ready for who judges the urgent alone."""
     config = node.config.settle
     counted = {*config.required_instances, *config.required_series}
     with node.database.read() as connection:
         waiting = studies.unsettled(connection, with_series=counted)
     count, now = 0, time.time()
-    for due in waiting:
+    for due in sorted(waiting, key=lambda one: ordered(one.order_priority)):
         if settlement(config, due, now) is None:
             continue
         if wishes is not None:
@@ -55,8 +60,7 @@ def settle_due(node: Node, wishes: PriorWishes | None = None) -> int:
             )
             if detail is None:
                 continue  # an instance arrived between looking and writing
-            order = str(studies.get(connection, candidate.study_key)._mapping["order_priority"])
-            urgency = int(ORDER_MINUTES.get(order, ORDER_MINUTES["ROUTINE"]))
+            urgency = ordered(str(studies.get(connection, candidate.study_key)._mapping["order_priority"]))
             audit.append(connection, node.actor, "settle.done", candidate.study_key, detail | verdict.detail)
             named = (connection, candidate.study_key)
             if priors.still_prior(*named, candidate.last_received_at, node.actor):
@@ -64,16 +68,26 @@ def settle_due(node: Node, wishes: PriorWishes | None = None) -> int:
             else:
                 until = priors.wait_until(*named, node.config.priors.wait_s)
                 pipeline.settled(*named, candidate.revision, urgency, until)
+        if woken is not None and urgency <= AT_ONCE:
+            woken.set()
         log.info("study.settled", study=candidate.study_key, reason=verdict.reason)
         count += 1
     return count
 
 
-def judging(node: Node, models: ModelsInForce | None, targets: Targets, up_to: int | None = None) -> Unfailing:
-    """A worker of this node for triage, which leaves no study without a place in the reading order; `up_to`: the least
-    urgent that it takes."""
+def ordered(priority: str) -> int:
+    """The urgency of a study of which only the order is known: minutes, the smaller the sooner."""
+    return int(ORDER_MINUTES.get(priority, ORDER_MINUTES["ROUTINE"]))
+
+
+def judging(
+    node: Node, models: ModelsInForce | None, targets: Targets, precedence: Precedence | None = None
+) -> UrgentFirst:
+    """A worker of this node for triage, which leaves no study without a place in the reading order; `precedence` is
+    that of the models."""
     line = (node.tasks, node.database, targets, float("inf"))
-    return Unfailing("triage", triage_work(node, models), *line, up_to=up_to, otherwise=unjudged(node))
+    first = precedence or Precedence()
+    return UrgentFirst("triage", triage_work(node, models), *line, otherwise=unjudged(node), precedence=first)
 
 
 def triage_work(node: Node, models: ModelsInForce | None) -> pipeline.Work:

@@ -20,6 +20,7 @@ from edge_node.triage.ahead import Ahead
 from edge_node.triage.judge import Triage
 from edge_node.triage.model import LoadedModel, load_model
 from edge_node.triage.runner import check_onnxruntime_owner
+from edge_node.triage.turns import Precedence
 
 log = structlog.get_logger()
 
@@ -32,13 +33,15 @@ _ROLE = ("triage.no-gpu", "triage.onnxruntime-owner")
 class ModelsInForce:
     """`begin` gives a study the models in force; they stay as they are until it ends, whatever is promoted."""
 
-    def __init__(self, node: Node, ahead: Ahead | None = None) -> None:
+    def __init__(self, node: Node, ahead: Ahead | None = None, precedence: Precedence | None = None) -> None:
         """Take in what lies in `triage.models_dir`, then load what shall speak; what is on trial beside it is left for
         the first `refresh`, so that no study waits for it. Raises `Stop` ``triage.no-gpu``,
         ``triage.onnxruntime-owner``; a package that fails does not stop the role, it goes into quarantine."""
         check_onnxruntime_owner()
         self._node = node
         self._ahead = ahead
+        # One for all generations: a study that began before a promotion gives way to those that began after it.
+        self._precedence = precedence or Precedence()
         self._models = Models(node.database, node.actor)
         self._lock = threading.Lock()
         self._loading = threading.Lock()
@@ -156,6 +159,7 @@ class ModelsInForce:
             absent=absent,
             on_fault=self._faulty,
             ahead=self._ahead,
+            precedence=self._precedence,
         )
 
     def _faulty(self, model: LoadedModel) -> None:

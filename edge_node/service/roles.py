@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import math
 import os
+import threading
 from collections.abc import Iterator
 from functools import partial
 
@@ -239,12 +240,12 @@ def _compute(config: Config) -> int:
     # Before numpy comes in: its matrices here are small, threads of its own only wait for each other and for codecs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_node.service import watching
-    from edge_node.service.compute_steps import judging, purge_work, settle_due, tidy
+    from edge_node.service.compute_steps import AT_ONCE, judging, purge_work, settle_due, tidy
     from edge_node.service.decoding import Decoding
     from edge_node.service.models_in_force import ModelsInForce
     from edge_node.service.prior_wishes import PriorWishes
     from edge_node.triage.ahead import Ahead
-    from edge_node.worklist.priority import ORDER_MINUTES
+    from edge_node.triage.turns import Precedence
 
     node = open_node(config, Role.COMPUTE)
     life = Life(node)
@@ -253,7 +254,8 @@ def _compute(config: Config) -> int:
     node.tasks.take_over()
     room = config.triage.ahead_mb << 20 if config.triage.enabled else 0
     ahead = Ahead(room, harden, config.triage.threads) if room else None
-    models = ModelsInForce(node, ahead) if config.triage.enabled else None
+    precedence = Precedence()
+    models = ModelsInForce(node, ahead, precedence) if config.triage.enabled else None
     jobs, wishes = [Job("tidy", TIDY_S, lambda: tidy(node))], None
     if models is not None:
         in_force, wishes = models, PriorWishes(node, models)
@@ -268,11 +270,13 @@ def _compute(config: Config) -> int:
         jobs.append(Job("watch", WATCH_S, lambda: watching.look(node)))
         if ahead is not None:
             life.thread("decode ahead", Decoding(node, ahead).run)
-    jobs.append(Job("settle", SETTLE_S, lambda: settle_due(node, wishes)))
+    worker = judging(node, models, targets_of(config), precedence)
     for number in range(config.triage.studies_at_once):
-        life.thread(f"triage {number + 1}", judging(node, models, targets_of(config)).run)
+        life.thread(f"triage {number + 1}", worker.run)
     # One more for what was ordered at once: it waits for nothing that has begun.
-    life.thread("triage STAT", judging(node, models, targets_of(config), int(ORDER_MINUTES["STAT"])).run)
+    woken = threading.Event()
+    life.thread("triage STAT", worker.for_the_urgent(AT_ONCE, woken).run)
+    jobs.append(Job("settle", SETTLE_S, lambda: settle_due(node, wishes, woken)))
     Keeper(config, life).keep("pixels", "pixels", _clean_pixels, vital=True)
     life.thread("purge", bench(node, "purge", purge_work(node), max_age_s=NEVER_S).run)
     try:
@@ -285,19 +289,19 @@ def _compute(config: Config) -> int:
 
 
 def _clean_pixels(config: Config) -> None:
+    from edge_node.service.patient import patient
     from edge_node.service.pixel_steps import load_tools, look_again, pixels_work
 
     harden()
     die_with_parent()
-    with contextlib.suppress(OSError):  # systemd may forbid it, and sets its own
-        os.nice(10)  # triage goes first
     logs.configure(config.node.log_format, config.node.log_level, role="compute", node=config.node.name)
     node = open_node(config, Role.COMPUTE)
     life = Life(node)
     life.listen_to_signals()
     tools = load_tools(node)
     look_again(node, tools)
-    life.thread("pixels", bench(node, "pixels", pixels_work(node, tools), max_age_s=PIXELS_MAX_AGE_S).run)
+    work = patient(pixels_work(node, tools))  # triage goes first
+    life.thread("pixels", bench(node, "pixels", work, max_age_s=PIXELS_MAX_AGE_S).run)
     code = life.wait()
     if code:
         raise SystemExit(code)

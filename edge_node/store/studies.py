@@ -35,6 +35,7 @@ class Unsettled:
     modalities: tuple[str, ...]
     opened_at: float
     last_received_at: float
+    order_priority: str = ""
     series: tuple[tuple[str, int], ...] = ()
     announced: Announced = NOTHING_ANNOUNCED
 
@@ -53,6 +54,7 @@ def unsettled(connection: Connection, *, only: str | None = None, with_series: I
                 modalities,
                 row.opened_at,
                 row.last_received_at,
+                str(row.order_priority),
                 _series(connection, row.study_key) if wanted.intersection(modalities) else (),
                 announcements.announced(connection, row.study_key, row.revision),
             )

@@ -26,8 +26,9 @@ from edge_node.triage.calibration import corrected
 from edge_node.triage.card_tables import SliceTable
 from edge_node.triage.decode import Frames
 from edge_node.triage.headers import SliceHeader
+from edge_node.triage.hounsfield import to_hu
 from edge_node.triage.model import LoadedModel
-from edge_node.triage.prepare import AIR, CannotJudge, Floats, Shorts, area_weights, axial_plane, to_hu
+from edge_node.triage.prepare import AIR, CannotJudge, Floats, Shorts, area_weights, axial_plane
 from edge_node.triage.runner import OutOfTime
 from edge_node.triage.select import Series, candidates
 from edge_node.triage.series_volume import Volumes

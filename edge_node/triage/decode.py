@@ -62,14 +62,15 @@ class Frames:
                 self._encoded = list(generate_frames(ds.PixelData, number_of_frames=self._count))
 
     def stored(self, frame: int) -> NDArray[np.generic]:
-        """Stored values of one frame (1-based), (rows, columns). Raises `Quarantine` ``triage.undecodable``."""
+        """Stored values of one frame (1-based), (rows, columns), to be read only. Raises `Quarantine`
+        ``triage.undecodable``."""
         if self._decoder is not None and frame <= len(self._encoded):
             try:
                 return _by_imagecodecs(self._ds, self._decoder, self._encoded[frame - 1])
             except Exception:  # noqa: S110  whatever a codec throws, the fall-back has its say
                 pass
         try:
-            array: NDArray[np.generic] = pixel_array(self._ds, raw=True, index=frame - 1)
+            array: NDArray[np.generic] = pixel_array(self._ds, raw=True, index=frame - 1, view_only=True)
         except Exception:  # not shown: texts of pydicom and codecs may print values
             raise Quarantine(
                 "triage.undecodable",

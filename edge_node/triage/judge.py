@@ -86,17 +86,18 @@ class Triage:
         absent: Sequence[str] = (),
         on_fault: Callable[[LoadedModel], None] | None = None,
         ahead: Ahead | None = None,
+        precedence: Precedence | None = None,
     ) -> None:
         """`time_limit_s` counts per study; `threads` 0 decodes on up to four cores; `absent` are models that should
         run and cannot, each with its reason; `on_fault` is told of a model that must not run on; `ahead` has decoded
-        what it could while the study came in."""
+        what it could while the study came in; `precedence` is shared with whatever else gives way to these studies."""
         self.models = speaking_first(models)
         self.absent = tuple(absent)
         self._time_limit_s = time_limit_s
         self._workers = threads or min(4, os.cpu_count() or 1)
         self._on_fault = on_fault
         self._ahead = ahead
-        self._precedence = Precedence()
+        self._precedence = precedence or Precedence()
 
     def judge(self, study: CleanStudy, urgency: float = 100.0) -> TriageResult:
         """Judge one study with every model whose selection rule fits one of its series; the smaller `urgency`, the
@@ -132,9 +133,8 @@ class Triage:
         notes = (f"select.unreadable: {unreadable} CT images cannot be parsed",) if unreadable else ()
         if unreadable_films:
             notes = (*notes, f"select.unreadable: {unreadable_films} radiographs cannot be parsed")
-        work = _Work(
-            headers, Volumes(self._workers, ready=ready, give_way=give_way), notes, deadline, urgency, films, inputs
-        )
+        volumes = Volumes(self._workers, ready=ready, give_way=give_way)
+        work = _Work(headers, volumes, notes, deadline, urgency, films, inputs)
         findings: list[tuple[Finding, KeyImage | None]] = []
         late = 0.0
         failure: Exception | None = None
@@ -242,6 +242,7 @@ def _judge_series(
     seen = seen_of(series.slices[0].item.read, volume.hu)
 
     def told(scores: tuple[Score, ...]) -> None:
+        work.volumes.give_way()
         work.measured(series.uid, scores)
         said = {note.partition(":")[0] for note in quality}
         # What the geometry said in its own words is not said twice.
@@ -253,7 +254,7 @@ def _judge_series(
     told(work.inputs[series.uid].scores if series.uid in work.inputs else ())
     told(volume_scores(stack, stack.plane, volume.hu, table.limits))
     if (patches := model.card.slabs_input.patches) is not None:
-        whole = resample(stack, volume.hu, patches, len(model.card.file.findings) + 1)
+        whole = resample(stack, volume.hu, patches, len(model.card.file.findings) + 1, work.volumes.give_way)
         maps = class_maps(model, whole, work.deadline, work.urgency)
         found: list[tuple[Finding, KeyImage | None]] = []
         for of in model.card.file.findings:
@@ -261,7 +262,7 @@ def _judge_series(
             finding, area = replace(finding, seen=seen), (whole.hu, maps[of.short], whole.spacing)
             found.append((measured(model, finding, *area, work.deadline, work.urgency), image))
         return found
-    made = assemble(stack, volume.hu, model.card.spec)
+    made = assemble(stack, volume.hu, model.card.spec, work.volumes.give_way)
     slabs = model.card.slabs_input.slabs
     head = None
     if slabs is not None and slabs.check == "head":
@@ -269,9 +270,8 @@ def _judge_series(
         head = check_head(made.hu, made.spec.pixel_mm, thickness)
         quality.extend(head.warnings)
         told(head_scores(made.hu, head, made.spec.pixel_mm, thickness, table.limits))
-    name = model.card.first.output
     inputs: Arrays = {model.card.slabs_input.name: made.tensor()}
-    logits = model.run(inputs, work.deadline, work.urgency)[name].astype(np.float32)[:, 0]
+    logits = model.run(inputs, work.deadline, work.urgency)[model.card.first.output].astype(np.float32)[:, 0]
     mask = np.ones(logits.shape, np.bool_) if head is None else score.cell_mask(head.cavity, logits.shape[-1])
     if not (mask.sum((1, 2)) >= score.MIN_CELLS).any():
         raise CannotJudge("quality.not-a-head", "no slice shows enough of a cranial cavity")

@@ -8,8 +8,9 @@ the area-weighted mean of what it covers (air, -1000 HU, outside the image); thi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Final, TypeVar
 
 import numpy as np
@@ -313,31 +314,22 @@ def _origin(
     return y - plane.dy / 2, x - plane.dx / 2
 
 
-def to_hu(stored: NDArray[np.generic], slope: float, intercept: float) -> Shorts:
-    """Stored values to int16 HU, clipped to -1024..3071 (padding below air becomes air).
-
-    MONOCHROME1 changes what is shown, not what was measured (PS3.3 C.7.6.3.1.2): it plays no part here.
-    """
-    if slope == 1 and float(intercept).is_integer():
-        wide = stored.astype(np.int32)
-        wide += int(intercept)
-        return np.clip(wide, -1024, 3071).astype(np.int16)
-    scaled = stored.astype(np.float32) * np.float32(slope) + np.float32(intercept)
-    return np.asarray(np.clip(np.rint(scaled), -1024, 3071), np.int16)
-
-
-def assemble(stack: Stack, volume: Shorts, spec: GridSpec) -> Prepared:
-    """Resample canonical slices to the model grid. `volume` is int16 HU, (slices, rows, columns), in stack order."""
+def assemble(stack: Stack, volume: Shorts, spec: GridSpec, give_way: Callable[[], None] = lambda: None) -> Prepared:
+    """Resample canonical slices to the model grid. `volume` is int16 HU, (slices, rows, columns), in stack order.
+    `give_way` is called before each slab."""
     centre = _bone_centre(stack, volume)
     members = _slabs(stack, spec.slab_mm)
     half = spec.size * spec.pixel_mm / 2
     out = np.empty((len(members), spec.size, spec.size), np.float32)
     cache: dict[tuple[float, float], tuple[Floats, Floats]] = {}
     plane = stack.plane
+    image = np.empty(volume.shape[1:], np.float32)
     for k, group in enumerate(members):
+        give_way()
         total = np.zeros((spec.size, spec.size), np.float32)
-        for i in group:
-            y0, x0 = stack.origins[i]
+        # Slices at the same place in the plane are added up first and resampled once: whole numbers, so without error.
+        for (y0, x0), those in groupby(group, lambda i: stack.origins[i]):
+            alike = tuple(those)
             if (y0, x0) not in cache:
                 cache = {
                     (y0, x0): (
@@ -346,8 +338,9 @@ def assemble(stack: Stack, volume: Shorts, spec: GridSpec) -> Prepared:
                     )
                 }
             wy, wx = cache[(y0, x0)]
-            image = volume[i].astype(np.float32)
-            image -= np.float32(AIR)
+            image.fill(-AIR * len(alike))
+            for i in alike:
+                image += volume[i]
             total += wy @ image @ wx.T
         out[k] = total / np.float32(len(group)) + np.float32(AIR)
     return Prepared(out, members, centre, spec)

@@ -170,6 +170,9 @@ class Runtime:
         options = ort.SessionOptions()
         options.log_severity_level = 4  # its messages go to stderr past the log; errors are raised anyway
         options.intra_op_num_threads = device.threads
+        # Its threads would look for more work in a loop after each run: three times the processor time, and no sooner
+        # done. The receiver and the next study want those cores.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         if CPU not in providers:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

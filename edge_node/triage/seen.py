@@ -68,23 +68,29 @@ def protocol_of(ds: Dataset) -> str:
 
 def numbers_of(volume: Shorts) -> Facts:
     """Of soft tissue (-150 to 250 HU): mean, spread and noise; shares of air and of what is denser; the slices."""
-    step = -(-len(volume) // _MOST_SLICES)
-    part = volume[::step]
+    part = volume[:: -(-len(volume) // _MOST_SLICES)]
     low, high = _SOFT
-    soft = (part > low) & (part < high)
-    values = part[soft].astype(np.float32)
+    air = dense = count = total = squares = pairs = steps = 0
+    for image in part:  # one by one: sums of whole numbers are exact, and a copy of all of them would be new memory
+        soft = (image > low) & (image < high)
+        values = image[soft].astype(np.int64)
+        count, total, squares = count + values.size, total + int(values.sum()), squares + int(values @ values)
+        air += int(np.count_nonzero(image < -700))
+        dense += int(np.count_nonzero(image >= high))
+        both = soft[:, 1:] & soft[:, :-1]
+        between = np.minimum(np.abs(np.diff(image, axis=1)[both]), 60)  # HU fit: no step is too wide for int16
+        pairs, steps = pairs + between.size, steps + int(between.sum(dtype=np.int64))
     told: list[tuple[str, str | float]] = [
-        ("air share", round(float((part < -700).mean()), 4)),
-        ("dense share", round(float((part >= high).mean()), 4)),
+        ("air share", round(air / part.size, 4)),
+        ("dense share", round(dense / part.size, 4)),
         ("slices", float(len(volume))),
     ]
-    if len(values) >= 100:
-        both = soft[..., 1:] & soft[..., :-1]
-        steps = np.abs(np.diff(part.astype(np.int32), axis=-1))[both]
+    if count >= 100:
+        mean = total / count
         told += [
-            ("soft HU", round(float(values.mean()), 2)),
-            ("soft spread HU", round(float(values.std()), 2)),
+            ("soft HU", round(mean, 2)),
+            ("soft spread HU", round(max(0.0, squares / count - mean * mean) ** 0.5, 2)),
             # The mean step between neighbours of white noise is 1.128 of its deviation; edges are cut off.
-            ("noise HU", round(float(np.mean(np.minimum(steps, 60))) / 1.128, 2) if len(steps) else 0.0),
+            ("noise HU", round(steps / pairs / 1.128, 2) if pairs else 0.0),
         ]
     return tuple(told)

@@ -20,8 +20,9 @@ from edge_node.domain.study import CleanObject
 from edge_node.triage.ahead import Ready
 from edge_node.triage.decode import NATIVE, Frames
 from edge_node.triage.headers import SliceHeader
+from edge_node.triage.hounsfield import to_hu
 from edge_node.triage.picture import WINDOW
-from edge_node.triage.prepare import CannotJudge, Shorts, Stack, order, to_hu
+from edge_node.triage.prepare import CannotJudge, Shorts, Stack, order
 from edge_node.triage.runner import OutOfTime
 from edge_node.triage.select import Series
 
@@ -66,7 +67,7 @@ class Volumes:
         """`workers` threads decode what is encoded and not `ready`: the codecs of imagecodecs give up the interpreter
         lock. `give_way` is called before each slice."""
         self._workers = workers
-        self._give_way = give_way
+        self.give_way = give_way
         self._ready = ready
         self._most = most_bytes
         self._held: OrderedDict[tuple[_Key, ...], SeriesVolume | CannotJudge] = OrderedDict()
@@ -159,7 +160,7 @@ class Volumes:
         good = np.zeros(count, np.bool_)
 
         def fill(frames: Frames | None, index: int) -> None:
-            self._give_way()
+            self.give_way()
             if time.monotonic() > deadline:
                 raise OutOfTime
             one = stack.slices[index]
@@ -168,8 +169,10 @@ class Volumes:
                 stored = frames.stored(header.frame) if frames is not None else self._stored(header.item)
             except Quarantine:
                 return
-            values = plane.canonical(_hu(stored, header))
-            hu[index] = values if binning == 1 else _binned(values, binning)
+            if binning == 1:
+                _hu(stored, header, plane.stored(hu[index]))
+            else:
+                hu[index] = _binned(plane.canonical(_hu(stored, header)), binning)
             good[index] = True
 
         singles, several = _by_object(stack)
@@ -228,9 +231,9 @@ def _read(item: CleanObject) -> Dataset:
         raise Quarantine("triage.undecodable", "one object cannot be parsed any more") from None
 
 
-def _hu(stored: NDArray[np.generic], header: SliceHeader) -> Shorts:
+def _hu(stored: NDArray[np.generic], header: SliceHeader, out: Shorts | None = None) -> Shorts:
     slope, intercept = header.rescale or (1.0, 0.0)
-    return to_hu(stored, slope, intercept)
+    return to_hu(stored, slope, intercept, out)
 
 
 def _binned(values: Shorts, by: int) -> Shorts:

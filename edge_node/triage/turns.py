@@ -59,10 +59,25 @@ class Precedence:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._under_way: list[float] = []
+        self._mine = threading.local()
 
     @contextmanager
     def judging(self, urgency: float) -> Iterator[Callable[[], None]]:
-        """A study is under way until the end of the block; what is yielded is to be called where it can wait."""
+        """A study is under way until the end of the block; what is yielded is to be called where it can wait. A block
+        within another of the same thread and urgency is about the same study."""
+        outer: dict[float, Callable[[], None]] = getattr(self._mine, "blocks", {})
+        if urgency in outer:
+            yield outer[urgency]
+            return
+        with self._another(urgency) as give_way:
+            self._mine.blocks = {**outer, urgency: give_way}
+            try:
+                yield give_way
+            finally:
+                self._mine.blocks = outer
+
+    @contextmanager
+    def _another(self, urgency: float) -> Iterator[Callable[[], None]]:
         left = GIVEN_WAY_S
 
         def give_way() -> None:

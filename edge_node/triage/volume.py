@@ -7,6 +7,7 @@ weights, or a Gaussian that trusts the middle of a patch more than its edge. Not
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from typing import Final
@@ -43,9 +44,12 @@ class Resampled:
         return int(np.abs(np.array(stack.positions) - place).argmin())
 
 
-def resample(stack: Stack, volume: Shorts, spec: PatchesTable, maps: int) -> Resampled:
+def resample(
+    stack: Stack, volume: Shorts, spec: PatchesTable, maps: int, give_way: Callable[[], None] = lambda: None
+) -> Resampled:
     """Canonical slices, int16 (slices, rows, columns), on the card's spacing. Raises `CannotJudge`
-    ``geometry.too-large``; `maps` is how many maps of the same size will be needed."""
+    ``geometry.too-large``; `maps` is how many maps of the same size will be needed; `give_way` is called before each
+    slice."""
     plane, spacing = stack.plane, spec.spacing_mm
     low = [min(o[axis] for o in stack.origins) for axis in (0, 1)]
     high = [
@@ -69,6 +73,7 @@ def resample(stack: Stack, volume: Shorts, spec: PatchesTable, maps: int) -> Res
     along = np.clip(shared, 0, None).astype(np.float32)
     along /= np.maximum(along.sum(1, keepdims=True), np.float32(1e-6))
     for i, (y0, x0) in enumerate(stack.origins):
+        give_way()
         wy = area_weights(plane.rows, plane.dy, y0, size[1], spacing[1], low[0])
         wx = area_weights(plane.columns, plane.dx, x0, size[2], spacing[2], low[1])
         image = wy @ (volume[i].astype(np.float32) - np.float32(AIR)) @ wx.T

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge_node.triage.hounsfield import to_hu
 from edge_node.triage.prepare import (
     CannotJudge,
     GridSpec,
@@ -13,7 +14,6 @@ from edge_node.triage.prepare import (
     assemble,
     order,
     slab_thickness,
-    to_hu,
     windowed,
 )
 
@@ -205,3 +205,17 @@ def test_windows_and_neighbours_are_the_channels():
 def test_hounsfield_values_saturate_and_never_wrap(value, slope, intercept):
     stored = np.array([[value]], np.uint16 if value > 32767 else np.int16)
     assert to_hu(stored, slope, intercept)[0, 0] == np.clip(np.rint(value * slope + intercept), -1024, 3071)
+
+
+@given(st.data(), st.sampled_from(["<u2", "<i2", ">u2", ">i2", "u1", "i1"]), st.integers(-100_000, 100_000))
+def test_hounsfield_values_go_to_where_they_are_wanted_whatever_the_type(data, kind, intercept):
+    limits = np.iinfo(kind)
+    values = data.draw(st.lists(st.integers(int(limits.min), int(limits.max)), min_size=6, max_size=6))
+    stored = np.array(values, kind).reshape(2, 3)
+    expected = np.clip(np.array(values).reshape(2, 3) + intercept, -1024, 3071)
+    volume = np.zeros((3, 2), np.int16)
+    out = volume.T[:, ::-1]  # a view that is not in one piece, as a plane's `stored` gives it
+    assert to_hu(stored, 1.0, float(intercept), out) is out
+    assert np.array_equal(out, expected)
+    assert np.array_equal(volume.T[:, ::-1], expected)
+    assert np.array_equal(to_hu(stored, 1.0, float(intercept)), expected)

@@ -3,7 +3,9 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import statistics
 import sys
+import time
 
 import numpy as np
 import onnxruntime
@@ -90,6 +92,22 @@ def test_input_that_is_not_finite_or_out_of_range_is_refused(reference, bad):
     tensor[0, 2, 80, 80] = bad
     with pytest.raises(ValueError, match="finite"):
         logits(reference, tensor)
+
+
+def test_its_threads_do_not_run_on_in_a_loop_when_there_is_nothing_to_do(reference):
+    """Processor time in the tenth of a second after a run: with spinning threads it is most of what they need to be
+    sure that nothing more comes, and grows with the cores."""
+    card = load_card(REFERENCE)
+    session = Runtime().open(card.model_bytes("int8"), (CPU,), Device("cpu", threads=4))
+    inputs, _ = card.golden("int8")
+    session.run(inputs, 60.0)
+    rested = []
+    for _ in range(5):
+        session.run(inputs, 60.0)
+        before = time.process_time()
+        time.sleep(0.1)
+        rested.append(time.process_time() - before)
+    assert statistics.median(rested) < 0.01
 
 
 def test_no_time_means_no_run(reference):

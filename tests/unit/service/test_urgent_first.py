@@ -1,0 +1,156 @@
+"""What was ordered at once is settled, claimed, judged and committed before the studies that can wait."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from edge_node import pipeline
+from edge_node.config.schema import Config
+from edge_node.domain.finding import TriageOutcome, TriageResult
+from edge_node.domain.study import CleanStudy, Deidentified
+from edge_node.pipeline import Targets
+from edge_node.service import urgent_first
+from edge_node.service.compute_steps import AT_ONCE, judging, settle_due
+from edge_node.store import studies
+from edge_node.store.tables import audit
+from edge_node.triage.turns import Precedence
+from tests.unit.store.conftest import Store
+
+STAT, ROUTINE = "STUDYKEYSTAT", "STUDYKEYSLOW"
+TARGETS = Targets(worklist=("ups",), forward=(), purge={"envelope": 0.0, "clean": 0.0})
+
+
+@dataclass
+class Node:
+    """What the compute role needs of a node, on the store of the test."""
+
+    store: Store
+    config: Config
+    actor: str = "test/compute"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+
+@dataclass
+class Models:
+    """Judges the urgent study until it is let go, any other at once; `begun` are the studies it has begun with."""
+
+    begun: list[str] = field(default_factory=list)
+    entered: threading.Event = field(default_factory=threading.Event)
+    go: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def begin(self):
+        yield self
+
+    def judge(self, study: CleanStudy, _urgency: float) -> TriageResult:
+        self.begun.append(study.study_key)
+        if study.study_key == STAT:
+            self.entered.set()
+            assert self.go.wait(10)
+        return TriageResult(TriageOutcome.NOT_APPLICABLE, "triage.no-ct: no model is made for these objects")
+
+
+@pytest.fixture
+def node(store: Store, clean_instance: Callable[..., Deidentified]) -> Node:
+    """Two studies that still come in, the urgent one second."""
+    for number, (key, order) in enumerate(((ROUTINE, "ROUTINE"), (STAT, "STAT"))):
+        made = clean_instance(number + 1, study=key)
+        made = replace(made, instance=replace(made.instance, order_priority=order))
+        store.intake.record(made, calling_ae="CT1", received_at=time.time() - 3600)
+    return Node(store, Config())
+
+
+def settled(node: Node) -> None:
+    with node.database.write() as connection:
+        for one in studies.unsettled(connection):
+            studies.settle(connection, one, reason="quiet", complete=True, at=1.0)
+            urgency = AT_ONCE if one.study_key == STAT else 720
+            pipeline.settled(connection, one.study_key, one.revision, urgency)
+
+
+def audited(node: Node, action: str) -> list[str]:
+    with node.database.read() as connection:
+        wanted = select(audit.c.study_key).where(audit.c.action == action).order_by(audit.c.seq)
+        return [str(key) for key in connection.execute(wanted).scalars()]
+
+
+def test_of_studies_that_are_complete_the_urgent_one_settles_first_and_wakes_its_worker(node: Node) -> None:
+    woken = threading.Event()
+    assert settle_due(node, None, woken) == 2
+    assert audited(node, "settle.done") == [STAT, ROUTINE]
+    assert woken.is_set()
+
+
+def test_a_study_that_can_wait_wakes_nobody(store: Store, clean_instance: Callable[..., Deidentified]) -> None:
+    store.intake.record(clean_instance(), calling_ae="CT1", received_at=time.time() - 3600)
+    woken = threading.Event()
+    assert settle_due(Node(store, Config()), None, woken) == 1
+    assert not woken.is_set()
+
+
+def test_a_study_is_not_begun_while_a_more_urgent_one_is_under_way(node: Node) -> None:
+    settled(node)
+    models, precedence = Models(), Precedence()
+    worker = judging(node, models, TARGETS, precedence)
+    urgent = node.tasks.claim("triage", None, 60.0, AT_ONCE)
+    other = node.tasks.claim("triage", None, 60.0)
+    assert urgent is not None
+    assert other is not None
+    assert (urgent.study_key, other.study_key) == (STAT, ROUTINE)
+    threads = [threading.Thread(target=worker.one, args=[urgent]), threading.Thread(target=worker.one, args=[other])]
+    threads[0].start()
+    assert models.entered.wait(10)
+    threads[1].start()
+    time.sleep(0.2)
+    assert models.begun == [STAT]
+    models.go.set()
+    for thread in threads:
+        thread.join(10)
+    assert audited(node, "triage.done") == [STAT, ROUTINE]
+
+
+def test_the_outcome_of_a_study_waits_for_a_more_urgent_one(node: Node) -> None:
+    settled(node)
+    precedence = Precedence()
+    worker = judging(node, Models(), TARGETS, precedence)
+    claimed = next(
+        one for _ in range(2) if (one := node.tasks.claim("triage", None, 60.0)) and one.study_key == ROUTINE
+    )
+    done = worker.work(claimed)
+    with precedence.judging(AT_ONCE):
+        committing = threading.Thread(target=worker.commit, args=[claimed, done])
+        committing.start()
+        time.sleep(0.2)
+        assert audited(node, "triage.done") == []
+    committing.join(10)
+    assert audited(node, "triage.done") == [ROUTINE]
+
+
+def test_the_worker_for_the_urgent_does_not_sleep_when_it_is_woken(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(urgent_first, "QUICK_POLL_S", 30.0)
+    settled(node)
+    models, woken, stop = Models(), threading.Event(), threading.Event()
+    models.go.set()
+    worker = judging(node, models, TARGETS).for_the_urgent(AT_ONCE, woken)
+    thread = threading.Thread(target=worker.run, args=[stop])
+    thread.start()
+    until = time.monotonic() + 10
+    while audited(node, "triage.done") != [STAT] and time.monotonic() < until:
+        time.sleep(0.01)
+    began = time.monotonic()
+    stop.set()
+    woken.set()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert time.monotonic() - began < 10
+    assert models.begun == [STAT]
