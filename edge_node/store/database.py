@@ -151,6 +151,7 @@ class Database:
             f"sqlite:///file:{path}?mode={mode}&uri=true",
             connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
             pool_size=8,
+            pool_use_lifo=True,  # each connection has a cache of its own: few of them, warm, not all in turn
         )
         event.listen(self.engine, "connect", self._on_connect)
         event.listen(self.engine, "begin", self._on_begin)
