@@ -147,7 +147,7 @@ def beside_a_slow_one(pool: WorkerPool, others: int) -> tuple[list[str], bool]:
 def test_while_a_worker_is_busy_the_next_one_begins_with_several_instances(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "COMPANY_S", 10.0)
     with working(count=2) as pool:
-        assert beside_a_slow_one(pool, workers.COMPANY) == (["4"] * workers.COMPANY, True)
+        assert beside_a_slow_one(pool, workers.COMPANY) == ([str(workers.COMPANY)] * workers.COMPANY, True)
 
 
 def test_an_instance_to_which_no_other_comes_waits_for_a_moment_only() -> None:
