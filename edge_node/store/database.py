@@ -165,6 +165,7 @@ class Database:
             cursor.execute("PRAGMA secure_delete=ON")  # a destroyed key must leave no bytes in free pages
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA temp_store=MEMORY")
+        cursor.execute("PRAGMA cache_size=-512")  # KiB, of each connection; the system has the file's pages anyway
         cursor.close()
 
     def _on_begin(self, connection: Connection) -> None:
