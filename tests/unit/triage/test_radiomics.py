@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import time
@@ -17,14 +16,13 @@ from mirp.settings.feature_parameters import FeatureExtractionSettingsClass
 from edge_node.demo.phantom import head_phantom
 from edge_node.domain.errors import Stop
 from edge_node.domain.finding import TriageOutcome, TriageResult, Verdict, result_from_json, result_to_json
-from edge_node.service.packages import make_golden, skeleton
 from edge_node.triage import ibsi, model, radiomics, regions
 from edge_node.triage.card import load_card
 from edge_node.triage.judge import Triage
 from edge_node.triage.process import ModelProcess
 from edge_node.triage.radiomics import Measurer
 from tests.unit.triage.studies import PACKAGES, REFERENCE, clean_study, ct_slice, ct_slices, loaded
-from tests.unit.triage.tiny_onnx import three_classes
+from tests.unit.triage.volume_package import volume_package
 
 # As published: IBSI reference manual, tables of morphological and intensity-based statistical features, "dig. phantom".
 PUBLISHED = {
@@ -34,7 +32,6 @@ PUBLISHED = {
     "QG58": 1, "8DWT": 4, "84IY": 6, "SALO": 3, "2OJQ": 5, "4FUA": 1.55, "1128": 1.11, "N72L": 1.15, "7TET": 0.812,
     "9S40": 0.6, "N8CA": 567, "5ZWQ": 2.77,
 }  # fmt: skip
-PATCH = (16, 32, 32)
 
 
 @pytest.fixture(scope="module")
@@ -129,16 +126,7 @@ def asking(folder, what='features = ["morphology", "statistics"]'):
 @pytest.fixture
 def package(tmp_path):
     """A model of classes in volumes that flags what is bright, and asks for everything."""
-    (tmp_path / "bright.onnx").write_bytes(three_classes(PATCH))
-    folder = tmp_path / "bright"
-    skeleton(tmp_path / "bright.onnx", folder)
-    card = folder / "card.toml"
-    text = card.read_text()
-    text = text.replace('["FILL IN"]', '["HEAD"]').replace("low = -1000.0, high = 1000.0", "low = -100.0, high = 300.0")
-    text = re.sub(r"spacing_mm = .*", "spacing_mm = [3.0, 1.0, 1.0]", text)
-    card.write_text(text.replace("FILL IN", "to test"))
-    make_golden(folder, None)
-    return asking(folder)
+    return asking(volume_package(tmp_path, "[3.0, 1.0, 1.0]"))
 
 
 def box(value=250):

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_node.domain.finding import Verdict
-from edge_node.service.packages import make_golden, skeleton
 from edge_node.triage.card import load_card
 from edge_node.triage.card_tables import PatchesTable, WindowTable
 from edge_node.triage.judge import Triage
@@ -19,9 +18,8 @@ from edge_node.triage.prepare import SliceGeometry, order
 from edge_node.triage.score import volume_score
 from edge_node.triage.volume import blend_weights, resample, starts
 from tests.unit.triage.studies import clean_study, ct_slice, loaded
-from tests.unit.triage.tiny_onnx import three_classes
+from tests.unit.triage.volume_package import PATCH, volume_package
 
-PATCH = (16, 32, 32)
 SPEC = PatchesTable(spacing_mm=(4.0, 2.0, 2.0), patch=PATCH, overlap=0.5, channels=[WindowTable(low=-100, high=300)])
 
 
@@ -74,24 +72,20 @@ def test_the_score_is_the_mean_of_the_highest():
     assert volume_score(map_, 10**6) == pytest.approx(1.6 / 64)
 
 
-@pytest.fixture
-def package(tmp_path):
-    """A package of three classes made as a maker makes it: skeleton, filled in, golden vectors."""
-    (tmp_path / "bright.onnx").write_bytes(three_classes(PATCH))
-    folder = tmp_path / "bright"
-    skeleton(tmp_path / "bright.onnx", folder)
-    card = folder / "card.toml"
-    text = card.read_text()
-    text = text.replace('["FILL IN"]', '["HEAD"]').replace("low = -1000.0, high = 1000.0", "low = -100.0, high = 300.0")
-    text = re.sub(r"spacing_mm = .*", "spacing_mm = [4.0, 2.0, 2.0]", text).replace("overlap = 0.25", "overlap = 0.5")
+def two_findings(text):
+    """The card with a finding for each of its classes, and masks as pictures."""
+    text = text.replace("overlap = 0.25", "overlap = 0.5")
     finding = text[text.index("[[findings]]") : text.index("[selection]")]
     dark = finding.replace('"FINDING"', '"DARK"').replace("index = 1", "index = 2")
     text = text.replace(finding, finding.replace('"FINDING"', '"BRIGHT"') + dark)
     text = re.sub(r'points\."FINDING" = (.*)', r"points.BRIGHT = \1\npoints.DARK = \1", text)
-    text = text.replace("limit = 1000.0", "limit = 1000.0\ntop_voxels = 50").replace("FILL IN", "to test")
-    card.write_text(text + '[picture]\nmask = "classes"\n')
-    make_golden(folder, None)
-    return folder
+    return text.replace("limit = 1000.0", "limit = 1000.0\ntop_voxels = 50") + '[picture]\nmask = "classes"\n'
+
+
+@pytest.fixture
+def package(tmp_path):
+    """Two findings on voxels of 4 x 2 x 2 mm."""
+    return volume_package(tmp_path, "[4.0, 2.0, 2.0]", two_findings)
 
 
 def head(spots):
