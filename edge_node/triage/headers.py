@@ -6,7 +6,6 @@ functional groups are read so that nothing behind this file needs to know which 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
@@ -241,11 +240,12 @@ def _geometry(
 
 
 def _rescale(slope: Any, intercept: Any, kind: Any) -> tuple[float, float] | None:
-    """Slope and intercept to HU. A slope of 0 or NaN would turn every head into one that shows nothing."""
+    """Slope and intercept to HU. A slope of 0 or NaN would turn every head into one that shows nothing; an intercept
+    that no scanner has is none. NaN fits no limit."""
     if slope in (None, "") or intercept in (None, "") or str(kind or "HU").strip().upper() != "HU":
         return None
     a, b = float(slope), float(intercept)
-    return (a, b) if math.isfinite(a) and math.isfinite(b) and 1e-4 <= abs(a) <= 1e4 else None
+    return (a, b) if 1e-4 <= abs(a) <= 1e4 and abs(b) <= 1e6 else None
 
 
 def texts(value: Any) -> tuple[str, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,8 +19,9 @@ def to_hu(stored: NDArray[np.generic], slope: float, intercept: float, out: Shor
         made[...] = np.clip(np.rint(scaled), -1024, 3071)
         return made
     low, high = -1024 - int(intercept), 3071 - int(intercept)
-    kind = np.iinfo(cast(np.dtype[np.integer[Any]], stored.dtype))
-    if stored.dtype not in (np.uint16, np.int16) or low > kind.max or high < kind.min:
+    narrow = stored.dtype in (np.uint16, np.int16)
+    kind = np.iinfo(np.uint16 if stored.dtype == np.uint16 else np.int16)
+    if not narrow or low > kind.max or high < kind.min:
         made[...] = np.clip(stored.astype(np.int64) + int(intercept), -1024, 3071)
         return made
     # Without a wider copy: what is left between the limits is in range once the intercept is added, so that a sum that

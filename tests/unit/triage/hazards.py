@@ -347,6 +347,7 @@ HAZARDS = (
     Hazard("RescaleSlope 0.01", setting(RescaleSlope="0.01"), CANNOT, "quality."),
     Hazard("RescaleIntercept missing", lacking("RescaleIntercept"), CANNOT, "rescale.missing"),
     Hazard("RescaleIntercept false", setting(RescaleIntercept="0"), CANNOT, "quality."),
+    Hazard("RescaleIntercept without end", setting(RescaleIntercept="1e300"), CANNOT, "rescale.missing"),
     Hazard("RescaleType of no unit", setting(RescaleType="US"), CANNOT, "rescale.missing"),
     Hazard("slope and values negated", each(negated), FLAGGED),
     Hazard("two rescales, both true", scaled(0.5, true=True), FLAGGED),

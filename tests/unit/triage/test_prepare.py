@@ -207,7 +207,11 @@ def test_hounsfield_values_saturate_and_never_wrap(value, slope, intercept):
     assert to_hu(stored, slope, intercept)[0, 0] == np.clip(np.rint(value * slope + intercept), -1024, 3071)
 
 
-@given(st.data(), st.sampled_from(["<u2", "<i2", ">u2", ">i2", "u1", "i1"]), st.integers(-100_000, 100_000))
+def test_stored_values_that_are_no_whole_numbers_are_taken_too():
+    assert to_hu(np.array([[1.5, 9e4, -9e4]], np.float32), 1.0, -24.0).tolist() == [[-23, 3071, -1024]]
+
+
+@given(st.data(), st.sampled_from(["<u2", "<i2", ">u2", ">i2", "u1", "i1", "<i4"]), st.integers(-100_000, 100_000))
 def test_hounsfield_values_go_to_where_they_are_wanted_whatever_the_type(data, kind, intercept):
     limits = np.iinfo(kind)
     values = data.draw(st.lists(st.integers(int(limits.min), int(limits.max)), min_size=6, max_size=6))
