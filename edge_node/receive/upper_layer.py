@@ -130,7 +130,7 @@ class UpperLayer(DULServiceProvider):  # type: ignore[misc]  # pynetdicom has no
             if kind != _DATA or state != _DATA_TRANSFER:
                 break
             message.read(wire, length, deadline)
-            if not (message.is_under_way and wire.is_ahead):
+            if not (message.is_under_way and wire.is_ahead and self.association.dimse.msg_queue.empty()):
                 return
             deadline = self._deadline()  # inside a data set nothing is for the state machine to do
         if kind != _ASSOCIATE_RQ and length > LONGEST_COMMAND:

@@ -38,8 +38,6 @@ AGAIN_S = 2.0  # after a replacement that did not start
 WORK_S = 600.0  # a worker that takes longer over a batch is taken for dead
 FORGET_S = 60.0  # after its last instance a worker is replaced: what it has seen is gone with it
 BATCH = 16
-COMPANY = 2  # while half of the workers have work, another one begins with so many instances...
-COMPANY_S = 0.003  # ...or when one has waited so long: each sync and commit costs as much as two images
 BATCH_BYTES = 32 << 20
 SIGNAL_PATIENCE_S = 2.0  # so long an announcement lets instances go first; then they take turns
 _MESSAGE = 1 << 18  # a batch of questions or answers; each is a few hundred bytes
@@ -134,9 +132,6 @@ class _Queue:
             self._signals.append(ticket)
             return
         self._senders.setdefault(f"{arrival.calling_ae} {arrival.peer}", deque()).append(ticket)
-
-    def __len__(self) -> int:
-        return len(self._signals) + sum(map(len, self._senders.values()))
 
     def first(self) -> _Ticket:
         return next(iter(self._senders.values()))[0]
@@ -261,12 +256,7 @@ class WorkerPool:
         ticket = _Ticket(arrival)
         with self._lock:
             self._waiting.add(ticket)
-            gathers = self._gathers()
-            ticket.worker = self._idle.pop() if self._idle and not gathers else None
-        if gathers and not ticket.woken.wait(COMPANY_S):
-            with self._lock:
-                if ticket.worker is None and self._idle:
-                    ticket.worker = self._idle.pop()
+            ticket.worker = self._idle.pop() if self._idle else None
         if ticket.worker is None and not ticket.woken.wait(self._wait_s):
             with self._lock:
                 if ticket.worker is None and self._waiting.remove(ticket):
@@ -281,14 +271,6 @@ class WorkerPool:
         if isinstance(ticket.answer, EdgeNodeError):
             raise ticket.answer
         return ticket.answer
-
-    def _gathers(self) -> bool:
-        """Whether an instance waits for others to share a worker with; its caller holds the lock.
-
-        Who sends alone never waits, nor does anybody while most workers rest.
-        """
-        busy = self._count - len(self._idle)
-        return bool(self._idle) and busy > 0 and 2 * busy >= self._count and len(self._waiting) < COMPANY
 
     def _lead(self, leader: _Ticket) -> None:
         """Take the leader's worker through one batch, then hand it to the next who waits."""

@@ -125,36 +125,6 @@ def test_instances_that_wait_share_a_batch_and_no_sender_waits_for_another_ones_
         assert {batch for calling, batch in order if calling == "GREEDY"} == {"16", "9"}
 
 
-def beside_a_slow_one(pool: WorkerPool, others: int) -> tuple[list[str], bool]:
-    """The sizes of the batches that `others` went in while one of the workers was busy, and whether it still was."""
-    sizes = list[str]()
-    slow = threading.Thread(target=accept, args=(pool, b"slow", "SLOW"))
-    slow.start()
-    time.sleep(0.1)
-    quick = [
-        threading.Thread(target=lambda name=name: sizes.append(accept(pool, b"quick", name).study_key.split()[-1]))
-        for name in map(str, range(others))
-    ]
-    for one in quick:
-        one.start()
-    for one in quick:
-        one.join(20)
-    busy = slow.is_alive()
-    slow.join(20)
-    return sizes, busy
-
-
-def test_while_a_worker_is_busy_the_next_one_begins_with_several_instances(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "COMPANY_S", 10.0)
-    with working(count=2) as pool:
-        assert beside_a_slow_one(pool, workers.COMPANY) == ([str(workers.COMPANY)] * workers.COMPANY, True)
-
-
-def test_an_instance_to_which_no_other_comes_waits_for_a_moment_only() -> None:
-    with working(count=2) as pool:
-        assert beside_a_slow_one(pool, 1) == (["1"], True)
-
-
 def test_neighbours_of_an_instance_that_kills_its_worker_are_taken() -> None:
     answers = dict[bytes, object]()
     with working() as pool:
