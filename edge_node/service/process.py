@@ -21,8 +21,6 @@ FORGETFUL = {
     "MALLOC_PERTURB_": "85",
     "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.arena_max=1",
 }
-# Pieces of half a megabyte come and go with every image: given back to the system, each costs 128 page faults again.
-QUICK = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(64 << 20)}
 _ENVIRONMENT = threading.Lock()
 
 
@@ -63,17 +61,10 @@ def pause_s(deaths: int, first_s: float, longest_s: float) -> float:
 
 @contextmanager
 def starting(*, forgetful: bool) -> Iterator[None]:
-    """Start child processes here, with memory as `FORGETFUL` has it if this process has it, or as `QUICK` has it."""
+    """Start child processes here, with memory as `FORGETFUL` has it if this process has it, or quick as usual."""
     with _ENVIRONMENT:
-        before = {name: os.environ.get(name) for name in (*FORGETFUL, *QUICK)}
-        if not forgetful:
-            for name in FORGETFUL:
-                os.environ.pop(name, None)
-            os.environ.update(QUICK)
+        taken = {} if forgetful else {name: os.environ.pop(name) for name in FORGETFUL if name in os.environ}
         try:
             yield
         finally:
-            for name, value in before.items():
-                os.environ.pop(name, None)
-                if value is not None:
-                    os.environ[name] = value
+            os.environ.update(taken)
