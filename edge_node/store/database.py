@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text, update
-from sqlalchemy.exc import DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError, ProgrammingError
 
 from edge_node.domain.errors import Retry, Stop
 from edge_node.store import prior_tables, tables, watch_tables
@@ -273,6 +273,8 @@ def _translated(path: Path) -> Iterator[None]:
             hint="check permissions and the disk, then `edge-node doctor`",
             exit_code=74,
         ) from None
+    except (ProgrammingError, sqlite3.ProgrammingError):
+        raise  # an error of ours: nobody shall restore a backup for it
     except (DatabaseError, sqlite3.DatabaseError) as error:
         raise Stop(
             "ledger.corrupt",

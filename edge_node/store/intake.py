@@ -21,7 +21,7 @@ from edge_node.store.keyring import DataKey, Keyring, keys_that_exist
 from edge_node.store.prepared import Prepared
 from edge_node.store.receipt import Answer, Clean, Conflict, OtherPseudonyms, OtherRecipe, Receipt, Received
 from edge_node.store.renewal import Renewal
-from edge_node.store.reopening import reopen_priors, reopened
+from edge_node.store.reopening import reopen, reopen_priors
 from edge_node.store.seal import seal, seal_body, sealed_length
 from edge_node.store.spool import Place, Sealed, SpoolWriter
 from edge_node.store.tables import envelope, instance, quarantine, study
@@ -288,9 +288,7 @@ class IntakeStore:
         _EXTEND.run(connection, {"key": first.study_key, **changes})
         revision = int(row.revision)
         if row.state != StudyState.RECEIVING:
-            again = reopened(connection, self._actor, row, min(came))
-            revision = int(str(again["revision"]))
-            connection.execute(update(study).where(study.c.study_key == first.study_key).values(**again))
+            revision = reopen(connection, self._actor, row, min(came))
         self._tell_recipes(connection, batch, row.recipe_sha256)
         return revision
 

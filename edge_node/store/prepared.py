@@ -20,8 +20,8 @@ _DIALECT = sqlite.dialect(paramstyle="named")
 class Prepared:
     """One statement whose values are all named parameters, none of them a list.
 
-    `columns` are those that an INSERT or UPDATE sets. Raises what the driver raises; `Database` translates it as it
-    does SQLAlchemy's. Booleans come back as 0 and 1.
+    `columns` are those that an INSERT or UPDATE sets, by default all; what a table has as its default is not put in.
+    Raises what the driver raises; `Database` translates it as it does SQLAlchemy's. Booleans come back as 0 and 1.
     """
 
     def __init__(self, statement: Select[Any] | Insert | Update | Delete, *columns: str) -> None:

@@ -14,11 +14,13 @@ from edge_node.store.receipt import Clean
 from edge_node.store.tables import study
 
 
-def reopened(connection: Connection, actor: str, row: Any, at: float) -> dict[str, object]:
-    """What changes of the study whose columns `row` has, to which something came at `at`."""
+def reopen(connection: Connection, actor: str, row: Any, at: float) -> int:
+    """The study whose columns `row` has receives again, since `at`; its new revision."""
     revision = int(row.revision) + 1
     audit.append(connection, actor, "study.reopened", row.study_key, {"revision": revision, "was": row.state})
-    return {"revision": revision, "state": StudyState.RECEIVING, "complete": False, "opened_at": at}
+    changes = {"revision": revision, "state": StudyState.RECEIVING, "complete": False, "opened_at": at}
+    connection.execute(update(study).where(study.c.study_key == row.study_key).values(**changes))
+    return revision
 
 
 def reopen_priors(database: Database, actor: str, duplicates: Sequence[Clean]) -> None:
@@ -33,7 +35,7 @@ def reopen_priors(database: Database, actor: str, duplicates: Sequence[Clean]) -
     with database.write() as connection:
         for key in priors.sent_by_others(connection, sent, now):
             row = connection.execute(select(study).where(study.c.study_key == key)).one()
-            changes: dict[str, object] = {"last_received_at": now}  # when it settles, it is seen that nobody asked
+            # When it settles, it is seen that nobody asked.
+            connection.execute(update(study).where(study.c.study_key == key).values(last_received_at=now))
             if row.state != StudyState.RECEIVING:
-                changes |= reopened(connection, actor, row, now)
-            connection.execute(update(study).where(study.c.study_key == key).values(**changes))
+                reopen(connection, actor, row, now)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from pathlib import Path
 
 import pytest
 from sqlalchemy import bindparam, insert, select, update
 
-from edge_node.domain.errors import Stop
+from edge_node.domain.errors import Retry, Stop
 from edge_node.store.database import Database
 from edge_node.store.prepared import Prepared
 from edge_node.store.tables import envelope
@@ -48,4 +49,16 @@ def test_errors_of_the_driver_are_told_as_those_of_sqlalchemy_are(tmp_path: Path
     with pytest.raises(Stop, match=r"ledger\.corrupt.*IntegrityError"), database.write() as connection:
         ADD.run_all(connection, [ROW, ROW])
     with pytest.raises(Stop, match=r"ledger\.no-schema"), Database(tmp_path / "empty").write() as connection:
+        ADD.run(connection, ROW)
+
+
+def test_an_error_of_the_program_is_no_damage_of_the_ledger(database: Database) -> None:
+    with pytest.raises(sqlite3.ProgrammingError), database.write() as connection:
+        ADD.run(connection, {"study_key": "ABC"})
+
+
+def test_a_ledger_that_is_locked_is_asked_again(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_node.store.database.BUSY_TIMEOUT_S", 0.05)
+    other = Database(database.path)
+    with database.write(), pytest.raises(Retry, match=r"ledger\.busy"), other.read() as connection:
         ADD.run(connection, ROW)
