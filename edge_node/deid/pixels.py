@@ -100,10 +100,10 @@ class Picture:
         element = self._node[self._tag]
         value = np.frombuffer(element.value, np.uint8).copy()
         size = self.frames * self.rows * self.columns
-        if self._bits == 1 and self._tag == PIXEL_DATA:
-            return np.unpackbits(value, bitorder="little")[:size].reshape(self.frames, self.rows, self.columns, 1)
         if self._swapped():
             value = value[: len(value) // 2 * 2].reshape(-1, 2)[:, ::-1].reshape(-1).copy()
+        if self._bits == 1 and self._tag == PIXEL_DATA:
+            return np.unpackbits(value, bitorder="little")[:size].reshape(self.frames, self.rows, self.columns, 1)
         dtype = self._dtype()
         if self.photometric == "YBR_FULL_422" and self.samples == 3:
             if self.columns % 2 or self._bits != 8:
@@ -116,8 +116,8 @@ class Picture:
         return flat.reshape(self.frames, self.rows, self.columns, self.samples)
 
     def _swapped(self) -> bool:
-        """8-bit samples in OW of a big endian object stand in pairs, last first (PS3.5 8.2, A.3)."""
-        return self._big and self._bits == 8 and self._node[self._tag].vr == "OW"
+        """Bytes of samples in OW of a big endian object stand in pairs, last first (PS3.5 8.1.1, 8.2, A.3)."""
+        return self._big and self._bits in (1, 8) and self._node[self._tag].vr == "OW"
 
     def _dtype(self) -> np.dtype[Any]:
         order = ">" if self._big else "<"
@@ -267,12 +267,11 @@ class Picture:
 
     def _native_bytes(self) -> bytes:
         if self._bits == 1 and self._tag == PIXEL_DATA:
-            packed = np.packbits(self._stored.reshape(-1), bitorder="little").tobytes()
-            return packed + b"\0" * (len(packed) & 1)
-        array = self._stored
-        if self.samples > 1 and not self._chroma_pairs and self._number(0x00280006) == 1:
-            array = np.moveaxis(array, 3, 1)
-        data = array.tobytes()
+            data = np.packbits(self._stored.reshape(-1), bitorder="little").tobytes()
+        elif self.samples > 1 and not self._chroma_pairs and self._number(0x00280006) == 1:
+            data = np.moveaxis(self._stored, 3, 1).tobytes()
+        else:
+            data = self._stored.tobytes()
         data += b"\0" * (len(data) & 1)
         return np.frombuffer(data, np.uint8).reshape(-1, 2)[:, ::-1].tobytes() if self._swapped() else data
 

@@ -18,7 +18,7 @@ from edge_node.deid.pixels import CLEAN_PIXEL_DATA, Mask, Masked, Picture
 from edge_node.domain.errors import Quarantine
 from edge_node.forward.parcel import verify_outgoing
 from tests.clean_objects import clean_object
-from tests.unit.deid.objects import DEIDENTIFIER, clean, ct, from_file
+from tests.unit.deid.objects import DEIDENTIFIER, clean, ct, from_file, received
 
 BIG, IMPLICIT, EXPLICIT = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 
@@ -155,6 +155,48 @@ def test_planar_configuration_does_not_matter(planar: int, seed: int) -> None:
     after = dcmread(BytesIO(picture.written().part10))
     assert after.PlanarConfiguration == planar
     assert np.array_equal(after.pixel_array, np.where(area[:, :, None], 0, samples))
+
+
+def laid(bytes_of_pixels: bytes, words: bool) -> bytes:
+    """Filled up to an even number; in words of big endian the first of two comes last (PS3.5 7.3)."""
+    even = bytes_of_pixels + b"\0" * (len(bytes_of_pixels) % 2)
+    return b"".join(even[at : at + 2][:: -1 if words else 1] for at in range(0, len(even), 2))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([(EXPLICIT, "OB"), (EXPLICIT, "OW"), (BIG, "OB"), (BIG, "OW")]),
+    st.sampled_from([1, 8]),
+    st.tuples(st.integers(1, 2), st.integers(1, 5), st.integers(1, 21)),
+    st.integers(0, 2**32 - 1),
+)
+def test_bits_and_bytes_are_masked_where_they_are_shown_in_words_of_any_order(
+    encoding: tuple[str, str], bits: int, shape: tuple[int, int, int], seed: int
+) -> None:
+    syntax, vr = encoding
+    rng = np.random.default_rng(seed)
+    values, area = rng.integers(0, 1 << bits, shape, np.uint8), rng.random(shape[1:]) < 0.4
+    values[0, 0, 0], area[0, 0] = 0, False  # black, to be seen as such
+
+    def value(pixels: np.ndarray) -> bytes:
+        plain = np.packbits(pixels.reshape(-1), bitorder="little") if bits == 1 else pixels
+        return laid(plain.tobytes(), encoding == (BIG, "OW"))
+
+    ds = ct(NumberOfFrames=shape[0], Rows=shape[1], Columns=shape[2], BitsAllocated=bits, BitsStored=bits)
+    ds.HighBit, ds.PixelRepresentation = bits - 1, 0
+    ds.add_new(0x7FE00010, vr, value(values))
+    picture = Picture(DEIDENTIFIER.clean(received(ds, syntax)).part10)
+    assert np.array_equal(np.stack([picture.plane(index)[:, :, 0] for index in range(shape[0])]), values)
+    picture.mask(area)
+    assert dcmread(BytesIO(picture.written().part10)).PixelData == value(np.where(area, 0, values).astype(np.uint8))
+
+
+def test_the_first_pixel_of_a_big_endian_word_of_bits_is_its_lowest() -> None:
+    """PS3.5 8.1.1: the first pixel is in the lowest bit; of a word of big endian that is in the second byte."""
+    ds = ct(Rows=1, Columns=16, BitsAllocated=1, BitsStored=1, HighBit=0, PixelRepresentation=0)
+    ds.add_new(0x7FE00010, "OW", b"\0\1")
+    shown = Picture(DEIDENTIFIER.clean(received(ds, BIG)).part10).plane(0)
+    assert shown.nonzero()[1].tolist() == [0]
 
 
 def test_a_palette_is_masked_with_its_darkest_entry() -> None:
