@@ -143,8 +143,14 @@ def native_length(node: Node, size: int, syntax: Syntax, width: int) -> int:
 
 def ends_turned(due: int, size: int, vr: str, syntax: Syntax) -> bool:
     """Whether the last of an odd number of bytes stands behind the byte that fills its word: so in words of big endian
-    (PS3.5 7.3)."""
-    return syntax.big and vr == "OW" and due & 1 == 1 and size > due
+    (PS3.5 7.3).
+
+    Raises Quarantine("deid.pixel-data") when that word is cut: nobody can tell which half of it is there.
+    """
+    turned = syntax.big and vr == "OW" and due & 1 == 1
+    if turned and size == due:
+        refuse("the pixel data ends in the middle of a word")
+    return turned
 
 
 def _encapsulated(node: Node, clean: Node, element: Element, transfer_syntax: str) -> list[bytes]:

@@ -112,6 +112,11 @@ def pixel_places(told: Testimony) -> dict[int, Place]:
     return {place[0]: place for place in told.of(_BULK) if place[0] in PIXELS and not place[3]}
 
 
+def in_words(told: Testimony, tag: int) -> bool:
+    """Whether pixels stand in words of 16 bits, which big endian turns (PS3.5 7.3)."""
+    return pixel_places(told)[tag] in told.places.get("OW", ())
+
+
 def _items(data: bytes) -> list[bytes]:
     """Offset table and fragments of encapsulated pixel data."""
     found, position = [], 0

@@ -26,22 +26,21 @@ _HEAD = 64  # bytes: an RLE header (PS3.5 G.3)
 _SCANS = re.compile(rb"\xff\xda.*?(?=\xff[\xc0-\xcf\xd8-\xfe])", re.DOTALL)
 
 
-def compare(before: Body, after: Body, samples: int, *, endless: bool, closed: bool = True) -> list[bytes]:
+def compare(
+    before: Body, after: Body, samples: int, *, endless: bool, closed: bool = True, words: bool = False
+) -> list[bytes]:
     """Compare the value of pixel data as received with that of the clean object; what the latter says beside its
-    samples is given back. `samples`: bytes that native pixels have, 0 if unknown; `endless`: these are fragments,
-    `closed`: with the delimiter behind them.
+    samples is given back. `samples`: bytes that native pixels have, 0 if unknown; `words`: they stand in words of big
+    endian; `endless`: these are fragments, `closed`: with the delimiter behind them.
 
     Raises Quarantine("deid.pixel-data"), Unreadable when fragments do not fill the value.
     """
     if not endless:
-        if samples and after.size > samples + 1:
-            raise Quarantine("deid.pixel-data", "something stands behind the pixels", hint="edge-node study show")
-        if before.size == after.size:
-            if _equal(before, after, before.size):
-                return []
-        elif samples and min(before.size, after.size) >= samples and _equal(before, after, samples):
-            return []
-        _other()
+        if samples:
+            _same_samples(before, after, samples, turned=words and samples % 2 == 1)
+        elif before.size != after.size or not _equal(before, after, before.size):
+            _other()
+        return []
     if not closed:
         before, after = (Body([*one.parts, _DELIMITER]) for one in (before, after))
     if before.size != after.size or not _equal(before, after, before.size):
@@ -58,6 +57,24 @@ def compare(before: Body, after: Body, samples: int, *, endless: bool, closed: b
 
 def _other() -> NoReturn:
     raise Quarantine("deid.pixel-data", "the pixel data is not what was received", hint="edge-node study show")
+
+
+def _same_samples(before: Body, after: Body, samples: int, *, turned: bool) -> None:
+    """Each of native pixels is there, and what makes their number even is zero, whatever it was.
+
+    It stands behind them. `turned`: before the last, which is the low byte of its word (PS3.5 7.3, 8.2).
+    """
+    if after.size > samples + 1:
+        raise Quarantine("deid.pixel-data", "something stands behind the pixels", hint="edge-node study show")
+    first = samples - 1 if turned else samples  # so many stand where they were counted
+    if min(before.size, after.size) < samples + turned or not _equal(before, after, first):
+        _other()
+    if turned and before.read(samples, samples + 1) != after.read(samples, samples + 1):
+        _other()
+    if after.read(first, samples if turned else after.size).strip(b"\0"):
+        raise Quarantine(
+            "deid.pixel-data", "the byte that makes the pixels' number even is not zero", hint="edge-node study show"
+        )
 
 
 def _equal(one: Source, other: Source, size: int) -> bool:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from edge_node.deid.needles import Needle, name_of, names_as_sent, needles, squeezed, telling
-from edge_node.deid.said import PIXELS, STRINGS, Said, pixel_places
+from edge_node.deid.said import PIXELS, STRINGS, Said, in_words, pixel_places
 from edge_node.deid.samples import compare as compare_samples
 from edge_node.deid.witness import Place, Testimony, Unreadable, vr_of, witness, witness_file
 from edge_node.domain.body import Body
@@ -146,13 +146,16 @@ def _same_pixels(was: Testimony, now: Testimony, big: bool, native: bool) -> Non
         raise Quarantine("deid.pixel-data", "pixel data was lost or made", hint="edge-node study show")
     for tag, (_, first, end, _) in new.items():
         _, start, stop, _ = old[tag]
-        samples = _sample_bytes(now, big)
-        if native and samples and end - first > samples + 1:
-            raise Quarantine("deid.pixel-data", "something stands behind the pixels", hint="edge-node study show")
-        if end - first == stop - start and was.data.startswith(memoryview(now.data)[first:end], start):
+        words = big and in_words(now, tag)
+        if big and words != in_words(was, tag):  # the same bytes would be other pixels
+            raise Quarantine("deid.pixel-data", "the pixels have another order of bytes", hint="edge-node study show")
+        samples = _sample_bytes(now, big) if first < end else 0
+        filled = native and (samples % 2 == 1 or samples not in (0, end - first))  # not every byte is a pixel
+        same = end - first == stop - start and was.data.startswith(memoryview(now.data)[first:end], start)
+        if same and not filled:
             continue
         before, after = (Body([told.value(place[tag])]) for told, place in ((was, old), (now, new)))
-        compare_samples(before, after, samples, endless=not native and tag == PIXELS[0], closed=False)
+        compare_samples(before, after, samples, endless=not native and tag == PIXELS[0], closed=False, words=words)
 
 
 def _structure(now: Testimony, kept_private: frozenset[tuple[int, str, int]]) -> None:

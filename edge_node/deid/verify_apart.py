@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from edge_node.deid.said import PIXELS
+from edge_node.deid.said import PIXELS, in_words
 from edge_node.deid.samples import compare as compare_samples
 from edge_node.deid.verify import UNVERIFIABLE, compare, unverifiable
 from edge_node.deid.witness import Testimony, Unreadable, witness, witness_file
@@ -43,7 +43,8 @@ def verify_apart(
             raise Unreadable
 
         def samples(due: int) -> list[bytes]:
-            return compare_samples(source.pixels, clean.pixels, due, endless=met[1])
+            words = big and in_words(now, met[0])
+            return compare_samples(source.pixels, clean.pixels, due, endless=met[1], words=words)
 
         compare(was, now, transfer_syntax, kept, kept_private, samples)
     except UNVERIFIABLE:

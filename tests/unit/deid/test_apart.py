@@ -193,8 +193,11 @@ def test_the_last_of_an_odd_number_of_pixels_in_words_of_big_endian_is_kept(behi
     assert kept.PixelData == b"\2\1\4\3\6\5\x08\7\0\x09"
 
 
-def test_what_fills_the_last_word_of_the_pixels_may_say_nothing() -> None:
-    assert both_ways(odd_in_words(b"A", b"")) == "deid.pixel-data"
+@pytest.mark.parametrize("behind", [b"", b"AB"])
+def test_what_fills_the_last_word_of_the_pixels_says_nothing_in_what_leaves(behind: bytes) -> None:
+    assert both_ways(odd_in_words(b"A", behind)) == ""
+    kept = dcmread(BytesIO(DEIDENTIFIER.clean(odd_in_words(b"A", behind)).part10))
+    assert kept.PixelData == b"\2\1\4\3\6\5\x08\7\0\x09"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

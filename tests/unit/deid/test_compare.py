@@ -33,15 +33,18 @@ def framed(*fragments: bytes, table: bytes = b"") -> bytes:
     return b"".join(map(item, (table, *fragments))) + DELIMITER
 
 
-def said(before: bytes, after: bytes, count: int = 0, *, endless: bool = False, closed: bool = True) -> object:
+def said(
+    before: bytes, after: bytes, count: int = 0, *, endless: bool = False, closed: bool = True, words: bool = False
+) -> object:
     """What the clean one says beside its samples, or why it is not what was received."""
     try:
-        return compare(body(before), body(after), count, endless=endless, closed=closed)
+        return compare(body(before), body(after), count, endless=endless, closed=closed, words=words)
     except Quarantine as held:
         return held.message
 
 
 CHANGED, BEHIND = "the pixel data is not what was received", "something stands behind the pixels"
+FILLED = "the byte that makes the pixels' number even is not zero"
 
 
 @given(st.binary(min_size=1, max_size=80), st.lists(st.integers(0, 80)), st.lists(st.integers(0, 80)), st.data())
@@ -71,19 +74,54 @@ def test_pieces_larger_than_what_is_compared_at_once_are_compared_to_their_end()
         (b"abcde", b"abcde\0", 5, []),
         (b"abcdeKim", b"abcde\0", 5, []),
         (b"abcdeKim", b"abcde", 5, []),
-        (b"abcdeK", b"abcdeK", 5, []),
+        (b"abcdeK", b"abcde\0", 5, []),
+        (b"abcdeK", b"abcdeK", 5, FILLED),
+        (b"abcde", b"abcdeK", 5, FILLED),
+        (b"abcdeKim", b"abcdeK", 5, FILLED),
+        (b"abcdefK", b"abcdefK", 6, FILLED),
         (b"abcdeKi", b"abcdeKi", 5, BEHIND),
         (b"abcde", b"abcd", 5, CHANGED),
         (b"abcd", b"abcde", 5, CHANGED),
         (b"abcdef", b"abcde", 0, CHANGED),
         (b"abcdeKim", b"abcdX\0", 5, CHANGED),
         (b"abcdef", b"abcdeX", 6, CHANGED),
+        (b"abcdefK", b"abcdeX", 6, CHANGED),
     ],
 )
 def test_of_native_pixels_as_many_bytes_are_the_same_as_there_are_samples(
     before: bytes, after: bytes, count: int, answer: object
 ) -> None:
     assert said(before, after, count) == answer
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "count", "answer"),
+    [
+        (b"abcd\0e", b"abcd\0e", 5, []),
+        (b"abcdKe", b"abcd\0e", 5, []),
+        (b"abcdKeim", b"abcd\0e", 5, []),
+        (b"abcdKe", b"abcdKe", 5, FILLED),
+        (b"abcdKeim", b"abcdKe", 5, FILLED),
+        (b"abcdKe", b"abcd\0X", 5, CHANGED),
+        (b"abcdKeim", b"abcd\0X", 5, CHANGED),
+        (b"abcdKeim", b"abcX\0e", 5, CHANGED),
+        (b"abcdKe", b"abcde\0", 5, CHANGED),
+        (b"abcd\0e", b"abcd\0", 5, CHANGED),
+        (b"abcd\0", b"abcd\0", 5, CHANGED),
+        (b"abcd\0", b"abcd\0\0", 5, CHANGED),
+        (b"abcd\0e", b"abcd\0e\0", 5, BEHIND),
+        (b"\0a", b"\0a", 1, []),
+        (b"Ka", b"Ka", 1, FILLED),
+        (b"\0a", b"\0b", 1, CHANGED),
+        (b"abcdef", b"abcdef", 6, []),
+        (b"abcdef", b"abcdeX", 6, CHANGED),
+        (b"abcdefKi", b"abcdef", 6, []),
+    ],
+)
+def test_the_last_of_an_odd_number_of_pixels_in_words_of_big_endian_is_looked_for_behind_their_filling(
+    before: bytes, after: bytes, count: int, answer: object
+) -> None:
+    assert said(before, after, count, words=True) == answer
 
 
 RLE = struct.pack("<16L", 1, 64, *[0] * 14)
