@@ -7,7 +7,8 @@ from pathlib import Path
 
 
 def processes(leader: int) -> dict[int, dict[str, float]]:
-    """Memory of its own (MB), threads and handles of every process of the node's session."""
+    """Memory of its own and with its part of what it shares (PSS), in MB, threads and handles of every process of the
+    node's session."""
     found = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -18,8 +19,14 @@ def processes(leader: int) -> dict[int, dict[str, float]]:
             said = dict(line.split(":", 1) for line in (entry / "status").read_text().splitlines() if ":" in line)
             rollup = (entry / "smaps_rollup").read_text()
             private = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Private"))
+            pss = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
             handles = len(list((entry / "fd").iterdir()))
         except OSError:
             continue
-        found[int(entry.name)] = {"MB": private / 1000, "threads": float(said["Threads"]), "handles": float(handles)}
+        found[int(entry.name)] = {
+            "MB": private / 1000,
+            "PSS": pss / 1000,
+            "threads": float(said["Threads"]),
+            "handles": float(handles),
+        }
     return found
