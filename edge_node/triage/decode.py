@@ -70,7 +70,9 @@ class Frames:
             except Exception:  # noqa: S110  whatever a codec throws, the fall-back has its say
                 pass
         try:
-            array: NDArray[np.generic] = pixel_array(self._ds, raw=True, index=frame - 1, view_only=True)
+            # Where bits are unused pydicom copies in any case, and warns of each slice if a view is asked for.
+            view = int(self._ds.BitsStored) == int(self._ds.BitsAllocated)
+            array: NDArray[np.generic] = pixel_array(self._ds, raw=True, index=frame - 1, view_only=view)
         except Exception:  # not shown: texts of pydicom and codecs may print values
             raise Quarantine(
                 "triage.undecodable",

@@ -120,6 +120,20 @@ def test_broken_pixels_are_quarantined_without_a_word_of_their_content():
     assert caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("bits", [12, 16])
+def test_an_image_that_is_not_compressed_is_read_without_a_word_in_the_log(bits, signed, caplog):
+    values = values_of(bits, signed)
+    stored = values.copy()
+    if bits == 12:
+        stored &= 0x0FFF
+        stored[0, 0] |= 0x4000  # an overlay in an unused bit
+    with caplog.at_level("WARNING"):
+        got = stored_values(image(stored, bits, signed))
+    assert caplog.records == []
+    assert np.array_equal(got, values)
+
+
 def test_colour_and_multi_frame_images_are_refused():
     ds = image(values_of(12, False), 12, False)
     ds.NumberOfFrames = 3
