@@ -31,7 +31,7 @@ def begin(config: Config) -> threading.Event:
     """
     with suppress(OSError):  # before `harden`: after it this file is root's
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
-    with suppress(OSError):  # systemd's units forbid it
+    with suppress(OSError):  # a stricter sandbox than that of our units may forbid it
         os.nice(NICE)
     harden()
     die_with_parent()

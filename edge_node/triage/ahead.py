@@ -60,7 +60,7 @@ class Decoder:
 
 def make_decoder(prepare: Callable[[], None]) -> Decoder:
     """`prepare` runs first in the process."""
-    with contextlib.suppress(OSError):  # systemd may forbid it
+    with contextlib.suppress(OSError):  # a stricter sandbox than that of our units may forbid it
         os.nice(NICE)
     prepare()
     return Decoder()

@@ -111,6 +111,30 @@ def test_the_status_page_talks_to_the_loopback_only() -> None:
     assert values(Role.STATUS, "IPAddressAllow") == ["localhost"]
 
 
+@needs_systemd
+@pytest.mark.parametrize("role", list(Role))
+def test_a_role_may_ask_for_less_than_others_get_but_not_look_into_their_memory(role: Role) -> None:
+    said = subprocess.run(
+        ["systemd-analyze", "--no-pager", "syscall-filter"], check=True, capture_output=True, text=True
+    )
+    members: dict[str, list[str]] = {}
+    for line in said.stdout.splitlines():
+        if line.startswith("@"):
+            found = members.setdefault(line.strip(), [])
+        elif line.startswith(" ") and not line.strip().startswith("#"):
+            found.append(line.strip())
+
+    def calls(names: list[str]) -> set[str]:
+        return set().union(*({name} if name not in members else calls(members[name]) for name in names))
+
+    allowed: set[str] = set()
+    for value in values(role, "SystemCallFilter"):
+        named = calls(value.removeprefix("~").split())
+        allowed = allowed - named if value.startswith("~") else allowed | named
+    assert {"setpriority", "getpriority", "prlimit64", "read"} <= allowed
+    assert not {"process_vm_readv", "process_vm_writev", "ptrace", "sched_setscheduler", "mount"} & allowed
+
+
 def test_the_sandbox_is_the_same_in_every_unit() -> None:
     marker = "# The sandbox, the same in every edge-node unit\n"
     boxes = {(UNITS / f"edge-node-{role}.service").read_text().split(marker)[1] for role in Role}
