@@ -32,18 +32,25 @@ class Decoding:
                 log.exception("ahead.failed")
 
     def look(self) -> int:
-        """One look at all studies that come in; how many slices were decoded."""
-        known, self._seen, count = self._seen, {}, 0
-        worth: dict[str, set[str]] = {}
+        """One look at all studies that come in; how many slices were decoded. What ails one is not the others'."""
         with self._node.database.read() as connection:
-            for one in studies.unsettled(connection):
-                key = one.study_key
-                self._seen[key] = one.last_received_at
-                if known.get(key) == one.last_received_at or priors.is_prior(connection, key):  # nobody judges a prior
-                    continue
-                worth[key] = studies.encoded(connection, key, CT_IMAGES, NATIVE)
+            coming = {one.study_key: one.last_received_at for one in studies.unsettled(connection)}
             self._ahead.forget_all_but(studies.untriaged(connection))
-        for key, sop_uids in worth.items():
-            if sop_uids:
-                count += self._ahead.prepare(self._node.clean.study(key, sop_uids))
+        self._seen = {key: at for key, at in self._seen.items() if coming.get(key) == at}
+        count = 0
+        for key, at in coming.items():
+            if key in self._seen:
+                continue
+            self._seen[key] = at
+            try:
+                count += self._prepare(key)
+            except Exception:
+                log.exception("ahead.failed", study=key)
         return count
+
+    def _prepare(self, study_key: str) -> int:
+        with self._node.database.read() as connection:
+            if priors.is_prior(connection, study_key):  # nobody judges a prior
+                return 0
+            sop_uids = studies.encoded(connection, study_key, CT_IMAGES, NATIVE)
+        return self._ahead.prepare(self._node.clean.study(study_key, sop_uids)) if sop_uids else 0

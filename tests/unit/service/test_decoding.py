@@ -10,7 +10,7 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
-from edge_node.domain.study import Role
+from edge_node.domain.study import CleanStudy, Role
 from edge_node.service import roles
 from edge_node.service.decoding import Decoding
 from edge_node.service.node import open_node
@@ -61,3 +61,23 @@ def test_studies_that_need_no_codec_are_not_even_listed(
     decoding = Decoding(open_node(site.config, Role.COMPUTE), ahead)
     monkeypatch.setattr(ahead, "prepare", lambda _study: pytest.fail("there is nothing to decode"))
     assert decoding.look() == 0
+
+
+def test_what_ails_one_study_takes_no_head_start_from_the_others(
+    site: Site, ahead: Ahead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = {take(site, image(1, study=number)) for number in (1, 2, 3)}
+    decoding = Decoding(open_node(site.config, Role.COMPUTE), ahead)
+    begun: list[str] = []
+
+    def prepare(study: CleanStudy) -> int:
+        begun.append(study.study_key)
+        if len(begun) == 1:
+            raise OSError("the first one cannot be read")
+        return len(study.objects)
+
+    monkeypatch.setattr(ahead, "prepare", prepare)
+    assert decoding.look() == 2
+    assert set(begun) == keys
+    assert decoding.look() == 0, "what came is looked at once"
+    assert len(begun) == 3
