@@ -8,6 +8,7 @@ from __future__ import annotations
 import structlog
 
 from edge_node.domain.errors import EdgeNodeError, Retry
+from edge_node.domain.priors import PriorAsk
 from edge_node.service.models_in_force import ModelsInForce
 from edge_node.service.node import Node
 from edge_node.store import priors, studies
@@ -37,10 +38,14 @@ class PriorWishes:
         self._seen = {key: count for key, count in self._seen.items() if key in set(coming)}
         for study_key in coming:
             if study_key not in decided:
-                self._look_at(study_key, 2 * self._seen.get(study_key, 0))
+                try:
+                    self._look_at(study_key, 2 * self._seen.get(study_key, 0))
+                except Retry as error:
+                    log.warning("priors.asked-later", study=study_key, code=error.code)
 
     def before_settling(self, study_key: str) -> None:
-        """The last look, at a study whose objects are all there."""
+        """The last look, at a study whose objects are all there. Raises `Retry` when the ledger cannot take the wish
+        now: it could not take the settling either."""
         if not self._models.want_priors():
             return
         with self._node.database.read() as connection:
@@ -49,20 +54,32 @@ class PriorWishes:
             self._look_at(study_key, self._seen.get(study_key, 0) + 1)
 
     def _look_at(self, study_key: str, least: int) -> None:
-        """Unless it has fewer objects than `least`. Raises nothing: settling must not wait for what ails this."""
+        """Unless it has fewer objects than `least`. Raises `Retry` when the ledger cannot take the wish, and nothing
+        else: settling must not wait for what ails this."""
+        found = self._asked_for(study_key, least)
+        if not found:
+            return
+        try:
+            with self._node.database.write() as connection:
+                priors.wish(connection, study_key, found, self._node.actor, over=self._over)
+        except Retry:
+            self._seen.pop(study_key, None)
+            raise
+        except Exception:
+            log.exception("priors.not-asked", study=study_key)
+
+    def _asked_for(self, study_key: str, least: int) -> list[PriorAsk]:
         try:
             objects = self._node.clean.study(study_key).objects
             if len(objects) < least:
-                return
+                return []
             self._seen[study_key] = count = len(objects)
             with self._models.begin() as triage:
-                found = asks(triage.models, objects[:: max(1, count // FEW)][:FEW])
-            if found:
-                with self._node.database.write() as connection:
-                    priors.wish(connection, study_key, found, self._node.actor, over=self._over)
-        except Retry:  # the ledger, which has other things to do now
-            self._seen.pop(study_key, None)
+                return asks(triage.models, objects[:: max(1, count // FEW)][:FEW])
         except EdgeNodeError as error:  # what ails the study is triage's to say; it does without priors
+            if isinstance(error, Retry):
+                self._seen.pop(study_key, None)
             log.warning("priors.not-asked", study=study_key, code=error.code)
         except Exception:
             log.exception("priors.not-asked", study=study_key)
+        return []

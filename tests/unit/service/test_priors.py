@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date, timedelta
 
@@ -11,16 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from sqlalchemy import select, update
+from structlog.testing import capture_logs
 
 from edge_node.config.retrieval import Priors as Options
 from edge_node.deid import study_key_of
-from edge_node.domain.errors import Quarantine
+from edge_node.domain.errors import Quarantine, Retry
 from edge_node.domain.finding import TriageOutcome, TriageResult, result_from_json, result_to_json
 from edge_node.domain.priors import PriorAsk, Priors
 from edge_node.domain.pull import Kind, Match, Pulled, Wanted
 from edge_node.domain.study import Role, StudyState, TaskState
 from edge_node.pipeline import Done
-from edge_node.service import roles
+from edge_node.service import prior_wishes, roles
 from edge_node.service.compute_steps import judging, settle_due
 from edge_node.service.node import Node, open_node
 from edge_node.service.prior_requests import choose
@@ -352,3 +355,41 @@ def test_whatever_ails_the_look_for_priors_no_study_waits_for_it_to_settle(site:
     with bed.node.database.read() as connection:
         assert studies.unsettled(connection) == []
     assert bed.state(first) == bed.state(second) == StudyState.SETTLED
+
+
+def test_a_wish_that_the_ledger_cannot_take_now_is_written_before_the_study_settles(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Models:
+        """Of which one asks for priors of every study."""
+
+        models = ()
+
+        def want_priors(self) -> bool:
+            return True
+
+        @contextmanager
+        def begin(self) -> Iterator[Models]:
+            yield self
+
+    bed, written = Bed(site), priors.wish
+    key = bed.take(1)
+    wishes = PriorWishes(bed.node, Models())  # type: ignore[arg-type]
+
+    def busy(*_: object, **__: object) -> None:
+        raise Retry("ledger.busy", "the ledger is locked by another process")
+
+    monkeypatch.setattr(prior_wishes, "asks", lambda _models, _objects: [ask()])
+    monkeypatch.setattr(priors, "wish", busy)
+    with capture_logs() as said:
+        wishes.look()
+    assert [(one["study"], one["code"]) for one in said] == [(key, "ledger.busy")]
+    time.sleep(0.01)
+    with pytest.raises(Retry):
+        settle_due(bed.node, wishes)
+    assert bed.state(key) == StudyState.RECEIVING
+    monkeypatch.setattr(priors, "wish", written)
+    assert settle_due(bed.node, wishes) == 1
+    with bed.node.database.read() as connection:
+        assert priors.known(connection, [key]) == {key}
+    assert bed.told(key)[-2][0] == "prior.wanted"
