@@ -1,4 +1,4 @@
-"""A bench of triage whose studies give way to more urgent ones, from the claim to the commit."""
+"""A bench of triage whose studies give way to more urgent ones, until they have been judged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import threading
 from dataclasses import dataclass, replace
 from typing import Final
 
-from edge_node.pipeline import Bench, Done
 from edge_node.service.unfailing import Unfailing
 from edge_node.store.tasks import Task
 from edge_node.triage.turns import Precedence
@@ -26,12 +25,6 @@ class UrgentFirst(Unfailing):
         with self.precedence.judging(claimed.urgency) as give_way:
             give_way()
             Unfailing.one(self, claimed)
-
-    def commit(self, claimed: Task, done: Done) -> None:
-        """When nothing more urgent is under way."""
-        with self.precedence.judging(claimed.urgency) as give_way:
-            give_way()
-            Bench.commit(self, claimed, done)
 
     def for_the_urgent(self, up_to: int, woken: threading.Event) -> UrgentFirst:
         """A worker for rows `up_to` an urgency alone. It is `woken` when there may be one, and looks often all the
