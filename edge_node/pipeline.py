@@ -90,8 +90,7 @@ def settled(connection: Connection, study_key: str, revision: int, urgency: int,
     """Follow-up of `settle`, in its transaction: older revisions' work is void; order (not of a prior), triage and
     pixels are due, triage at `triage_from` (seconds since the epoch) unless what it waits for comes sooner."""
     supersede(connection, study_key, revision)
-    prior = priors.is_prior(connection, study_key)
-    for step in (name for name in BY_NAME["settle"].then if name != "order" or not prior):
+    for step in (one for one in BY_NAME["settle"].then if one != "order" or not priors.is_prior(connection, study_key)):
         due = triage_from if step == "triage" else 0.0
         enqueue(connection, study_key, revision, step, urgency=urgency, not_before=due)
 
@@ -121,16 +120,14 @@ def follow_up(connection: Connection, done: Task, targets: Targets, urgency: int
 
 
 def _advance(connection: Connection, step: Step, study_key: str, revision: int, targets: Targets, urgency: int) -> None:
-    now = time.time()
-    if not studies.advance(connection, study_key, revision, StudyState(step.gives), now):
+    if not studies.advance(connection, study_key, revision, StudyState(step.gives), now := time.time()):
         return
-    added, waiting = 0, step.name == "triage" and unfinished(connection, study_key, revision, ("pixels",))
-    for name in step.then:
-        for target in () if waiting and name == "forward" else targets.of(name):
-            due = now + targets.purge[target] if name == "purge" else 0.0
-            enqueue(connection, study_key, revision, name, target=target, urgency=urgency, not_before=due)
-            added += 1
-    if step.name == "triage" and not added and not waiting:  # a site that neither writes back nor forwards
+    waiting = step.name == "triage" and unfinished(connection, study_key, revision, ("pixels",))
+    then = [(name, to) for name in step.then for to in targets.of(name) if name != "forward" or not waiting]
+    for name, target in then:
+        due = now + targets.purge[target] if name == "purge" else 0.0
+        enqueue(connection, study_key, revision, name, target=target, urgency=urgency, not_before=due)
+    if step.name == "triage" and not then and not waiting:  # a site that neither writes back nor forwards
         _advance(connection, BY_NAME["worklist"], study_key, revision, targets, urgency)
 
 
@@ -152,14 +149,17 @@ class Bench:
         """Claim and work until `stop` is set. Only Stop leaves this loop: the role then exits with its code."""
         while not stop.is_set():
             try:
-                claimed = self.tasks.claim(self.step, self.target, LEASE_S, self.up_to)
-                if claimed is None:
+                if (claimed := self.claim()) is None:
                     self.rest(stop)
                 else:
                     self.one(claimed)
             except Retry as error:  # the ledger itself: a row left behind is taken up again when its lease runs out
                 log.warning("step.waiting", step=self.step, code=error.code)
                 stop.wait(1.0)
+
+    def claim(self) -> Task | None:
+        """The most urgent row that is due, or none."""
+        return self.tasks.claim(self.step, self.target, LEASE_S, self.up_to)
 
     def one(self, claimed: Task) -> None:
         """Work one claimed row and commit whatever came of it."""

@@ -1,4 +1,4 @@
-"""A bench of triage whose studies give way to more urgent ones, until they have been judged."""
+"""A bench of triage whose studies give way to more urgent ones, before they are claimed and while they are judged."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import Final
 
+from edge_node.pipeline import LEASE_S
 from edge_node.service.unfailing import Unfailing
 from edge_node.store.tasks import Task
 from edge_node.triage.turns import Precedence
@@ -20,10 +21,17 @@ class UrgentFirst(Unfailing):
 
     precedence: Precedence
 
+    def claim(self) -> Task | None:
+        """As ever, but no row is taken before its time: who held one would have no hand free for a more urgent one."""
+        waiting = self.tasks.most_urgent(self.step, self.target, self.up_to)
+        if not self.precedence.may_begin(waiting):
+            return None
+        # Another worker may have taken that one since: then not what comes after it, unasked.
+        return self.tasks.claim(self.step, self.target, LEASE_S, waiting)
+
     def one(self, claimed: Task) -> None:
-        """As ever, but the study is under way until its outcome is committed, and does not begin before its time."""
-        with self.precedence.judging(claimed.urgency) as give_way:
-            give_way()
+        """As ever, but the study is under way until its outcome is committed."""
+        with self.precedence.judging(claimed.urgency):
             Unfailing.one(self, claimed)
 
     def for_the_urgent(self, up_to: int, woken: threading.Event) -> UrgentFirst:

@@ -53,16 +53,7 @@ class Tasks:
         """Take the most urgent due row of `step` (of one `target`), or one whose lease ran out; None: nothing to do.
         `up_to`: the least urgent that is taken."""
         now = time.time()
-        due = select(task.c.id).where(
-            task.c.step == step,
-            *([] if target is None else [task.c.target == target]),
-            *([] if up_to is None else [task.c.urgency <= up_to]),
-            task.c.step.not_in(select(setting.c.value).where(setting.c.name.like("paused.%"))),
-            or_(
-                (task.c.state == TaskState.READY) & (task.c.not_before <= now),
-                (task.c.state == TaskState.LEASED) & (task.c.lease_until < now),
-            ),
-        )
+        due = select(task.c.id).where(*_due(step, target, up_to, now))
         with self._database.read() as connection:
             if connection.execute(due.limit(1)).first() is None:
                 return None  # an idle poll takes no write lock
@@ -102,6 +93,12 @@ class Tasks:
             row.created_at,
             row.urgency,
         )
+
+    def most_urgent(self, step: str, target: str | None, up_to: int | None = None) -> int | None:
+        """The urgency of the row that `claim` would take now; None: nothing to do."""
+        due = select(func.min(task.c.urgency)).where(*_due(step, target, up_to, time.time()))
+        with self._database.read() as connection:
+            return connection.execute(due).scalar()
 
     def extend(self, claimed: Task, lease_s: float) -> bool:
         """Renew the lease; False when another worker holds the row by now."""
@@ -241,6 +238,19 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
+
+
+def _due(step: str, target: str | None, up_to: int | None, now: float) -> list[ColumnElement[bool]]:
+    return [
+        task.c.step == step,
+        *([] if target is None else [task.c.target == target]),
+        *([] if up_to is None else [task.c.urgency <= up_to]),
+        task.c.step.not_in(select(setting.c.value).where(setting.c.name.like("paused.%"))),
+        or_(
+            (task.c.state == TaskState.READY) & (task.c.not_before <= now),
+            (task.c.state == TaskState.LEASED) & (task.c.lease_until < now),
+        ),
+    ]
 
 
 def enqueue(

@@ -52,6 +52,14 @@ Item = TypeVar("Item")
 GIVEN_WAY_S: Final = 10.0  # of one study, for all more urgent ones together
 
 
+class _Mine(threading.local):
+    """Of one thread: the blocks it is in, and the study it may not begin with yet: its urgency, since when."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[float, Callable[[], None]] = {}
+        self.waits: tuple[float, float] | None = None
+
+
 class Precedence:
     """Studies that are judged at once share the processors: while a more urgent one is under way, the others wait where
     they can, but never for long."""
@@ -59,13 +67,29 @@ class Precedence:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._under_way: list[float] = []
-        self._mine = threading.local()
+        self._mine = _Mine()
+
+    def may_begin(self, urgency: float | None) -> bool:
+        """Whether the thread that asks may begin with a study of this urgency: when nothing more urgent is under way,
+        or it has not been allowed to for long. What it waited its study need not wait again, and more urgent ones it
+        judged meanwhile do not make the time start anew. None: there is no study."""
+        if urgency is None:
+            self._mine.waits = None
+            return False
+        if urgency <= min(self._under_way, default=urgency):
+            return True
+        if self._mine.waits is None:
+            self._mine.waits = (urgency, time.monotonic())
+        return self._waited() >= GIVEN_WAY_S
+
+    def _waited(self) -> float:
+        return 0.0 if self._mine.waits is None else time.monotonic() - self._mine.waits[1]
 
     @contextmanager
     def judging(self, urgency: float) -> Iterator[Callable[[], None]]:
         """A study is under way until the end of the block; what is yielded is to be called where it can wait. A block
         within another of the same thread and urgency is about the same study."""
-        outer: dict[float, Callable[[], None]] = getattr(self._mine, "blocks", {})
+        outer = self._mine.blocks
         if urgency in outer:
             yield outer[urgency]
             return
@@ -79,6 +103,9 @@ class Precedence:
     @contextmanager
     def _another(self, urgency: float) -> Iterator[Callable[[], None]]:
         left = GIVEN_WAY_S
+        if self._mine.waits is not None and urgency >= self._mine.waits[0]:  # this one has waited, no other
+            left -= self._waited()
+            self._mine.waits = None
 
         def give_way() -> None:
             nonlocal left

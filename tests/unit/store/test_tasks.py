@@ -38,6 +38,24 @@ def test_every_row_is_claimed_by_exactly_one_of_many_workers(store: Store) -> No
     assert len(taken) == len(set(taken)) == 40
 
 
+def test_what_would_be_claimed_is_seen_and_not_taken(store: Store) -> None:
+    assert store.tasks.most_urgent("triage", None) is None
+    add(store, 2, urgency=720)
+    with store.database.write() as connection:
+        enqueue(connection, "STAT", 1, "triage", urgency=60)
+        enqueue(connection, "LATER", 1, "triage", urgency=1, not_before=time.time() + 3600)
+    assert store.tasks.most_urgent("triage", None) == 60
+    assert store.tasks.most_urgent("triage", None, 10) is None
+    assert store.tasks.most_urgent("forward", None) is None
+    urgent = store.tasks.claim("triage", None, 3600)
+    assert urgent is not None
+    assert (urgent.urgency, urgent.attempts) == (60, 1)
+    assert store.tasks.most_urgent("triage", None) == 720
+    with store.database.write() as connection:
+        work.pause(connection, "triage")
+    assert store.tasks.most_urgent("triage", None) is None
+
+
 def test_a_row_whose_lease_ran_out_is_taken_by_another(store: Store) -> None:
     add(store)
     first = store.tasks.claim("triage", None, lease_s=0.05)

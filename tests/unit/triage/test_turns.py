@@ -42,3 +42,47 @@ def test_nobody_waits_for_long_whatever_comes_after(monkeypatch: pytest.MonkeyPa
         for _ in range(100):
             give_way()
         assert 0.1 <= time.monotonic() - began < 5
+
+
+def test_a_study_does_not_begin_while_a_more_urgent_one_is_judged_unless_it_has_waited_for_long(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "GIVEN_WAY_S", 1.0)
+    precedence = Precedence()
+    assert precedence.may_begin(ROUTINE)
+    assert not precedence.may_begin(None)
+    with precedence.judging(STAT):
+        assert precedence.may_begin(STAT)
+        assert not precedence.may_begin(ROUTINE)
+        time.sleep(1.0)
+        assert precedence.may_begin(ROUTINE)
+        with precedence.judging(ROUTINE) as give_way:
+            began = time.monotonic()
+            give_way()
+            assert time.monotonic() - began < 0.8, "what it waited before it began counts"
+        assert not precedence.may_begin(ROUTINE), "the next one has its own time"
+
+
+def test_while_there_is_no_study_nothing_is_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "GIVEN_WAY_S", 0.1)
+    precedence = Precedence()
+    with precedence.judging(STAT):
+        assert not precedence.may_begin(ROUTINE)
+        time.sleep(0.1)
+        assert not precedence.may_begin(None)
+        assert not precedence.may_begin(ROUTINE)
+
+
+def test_who_judges_more_urgent_studies_meanwhile_lets_the_one_that_waits_wait_no_longer_for_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(turns, "GIVEN_WAY_S", 0.3)
+    precedence = Precedence()
+    with precedence.judging(STAT):
+        assert not precedence.may_begin(ROUTINE)
+        with precedence.judging(STAT - 1) as give_way:
+            began = time.monotonic()
+            give_way()
+            time.sleep(0.3)
+        assert time.monotonic() - began < 5
+        assert precedence.may_begin(ROUTINE)
