@@ -8,7 +8,7 @@ from sqlalchemy import Connection, select
 
 from edge_node import pipeline
 from edge_node.deid.series import NO_DETECTOR, Tools, judge_series, load_finder, tools_of
-from edge_node.domain.study import CleanObject, TaskState
+from edge_node.domain.study import CleanObject, StudyState, TaskState
 from edge_node.pipeline import Done
 from edge_node.service.node import Node
 from edge_node.service.recipes import recipes_in_force
@@ -17,6 +17,8 @@ from edge_node.store import audit
 from edge_node.store.cleaned import CleanedObjects, Staged
 from edge_node.store.tables import instance, study
 from edge_node.store.tasks import Task, requeue
+
+_OPEN = tuple(state for state in StudyState if state is not StudyState.CLOSED)
 
 
 def load_tools(node: Node) -> Tools:
@@ -71,7 +73,7 @@ def look_again(node: Node, tools: Tools) -> int:
         query = (
             select(instance.c.study_key)
             .join(study, study.c.study_key == instance.c.study_key)
-            .where(instance.c.pixel_work == NO_DETECTOR, instance.c.kept, study.c.closed_at.is_(None))
+            .where(instance.c.pixel_work == NO_DETECTOR, instance.c.kept, study.c.state.in_(_OPEN))
             .distinct()
         )
         keys = [str(key) for key in connection.execute(query).scalars()]

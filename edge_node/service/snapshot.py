@@ -16,11 +16,11 @@ from edge_node.config.schema import Config
 from edge_node.domain.study import StudyState, TaskState
 from edge_node.service.node import ledger_path, spool_path
 from edge_node.service.watching import watched_in
-from edge_node.store import announcements, audit, lost, own_list, priors, studies, tasks
+from edge_node.store import announcements, audit, counted, lost, own_list, priors, studies, tasks
 from edge_node.store.database import Database
 from edge_node.store.lost import Lost
 from edge_node.store.spool import free_bytes
-from edge_node.store.tables import delivery, finding, heartbeat, instance, list_state, quarantine, reading, study, task
+from edge_node.store.tables import UNDONE, delivery, finding, heartbeat, list_state, quarantine, reading, study, task
 
 STALE_S = 20.0
 
@@ -69,22 +69,17 @@ def _read(connection: Connection, config: Config) -> Snapshot:
     now = time.time()
     work = connection.execute(
         select(task.c.step, task.c.target, task.c.state, func.count().label("rows"), func.min(task.c.created_at))
-        .where(task.c.state != TaskState.DONE)
+        .where(UNDONE)
         .group_by(task.c.step, task.c.target, task.c.state)
     ).all()
-    dead = connection.execute(select(task).where(task.c.state == TaskState.DEAD).order_by(task.c.finished_at)).all()
+    dead = connection.execute(
+        select(task).where(UNDONE, task.c.state == TaskState.DEAD).order_by(task.c.finished_at)
+    ).all()
     held = connection.execute(
         select(quarantine).where(quarantine.c.state == "HELD").order_by(quarantine.c.received_at)
     ).all()
-    sent: dict[str, dict[str, int]] = {}
-    for destination, state, count in connection.execute(
-        select(delivery.c.destination, delivery.c.state, func.count()).group_by(
-            delivery.c.destination, delivery.c.state
-        )
-    ):
-        sent.setdefault(destination, {})[state] = count
     roles = [_role(row, now) for row in connection.execute(select(heartbeat).order_by(heartbeat.c.role))]
-    total = connection.execute(select(func.count(), func.coalesce(func.sum(instance.c.size), 0))).one()
+    instances, size = studies.totals(connection)
     return Snapshot(
         at=now,
         node=config.node.name,
@@ -105,9 +100,9 @@ def _read(connection: Connection, config: Config) -> Snapshot:
             for one in lost.lost(connection)
         ],
         quarantine=[quarantine_item(r) for r in held],
-        deliveries=sent,
-        instances=int(total[0]),
-        bytes=int(total[1]),
+        deliveries=counted.deliveries(connection),
+        instances=instances,
+        bytes=size,
         disk_free=free_bytes(spool_path(config)),
         disk_reserve=config.storage.reserve_mb * 1_000_000,
         paused=tasks.paused(connection),

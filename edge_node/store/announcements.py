@@ -152,6 +152,12 @@ def _tell_settled(
     return {key: {"late": True, "missing": missing} for key in late}
 
 
+def told_of(connection: Connection, condition: ColumnElement[bool]) -> set[str]:
+    """Keys of the studies of a `condition` of which anything is announced: of most is nothing."""
+    query = select(announcement.c.study_key).join(study, study.c.study_key == announcement.c.study_key).where(condition)
+    return set(connection.execute(query).scalars())
+
+
 def announced(connection: Connection, study_key: str, revision: int = 0) -> Announced:
     """What is announced of a study, against what came; `revision` is the present one for `unlisted_now`."""
     rows = connection.execute(select(announcement).where(announcement.c.study_key == study_key)).all()

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.reading_list import ReadState
@@ -32,6 +33,7 @@ from edge_node.store.tables import (
 REST_S = 60.0  # so long writers leave a study alone that has no identity; recovery wakes them
 _WAKEN = ("worklist", "order")
 _OPEN = (TaskState.READY, TaskState.LEASED)
+_UNDONE = (*_OPEN, TaskState.DEAD)  # named one by one: an index finds these, and not what is merely other than done
 _FINAL = [str(state) for state in ReadState if state.final]
 
 
@@ -126,7 +128,7 @@ def _to_write(connection: Connection) -> set[str]:
     undone = (
         select(task.c.study_key)
         .join(study, (study.c.study_key == task.c.study_key) & (study.c.revision == task.c.revision))
-        .where(task.c.step == "worklist", task.c.state != TaskState.DONE)
+        .where(task.c.step == "worklist", task.c.state.in_(_UNDONE))
     )
     return set(connection.execute(coming).scalars()) | set(connection.execute(undone).scalars())
 
@@ -157,6 +159,7 @@ def lost(connection: Connection, only: Iterable[str] | None = None) -> list[Lost
         .join(study, study.c.study_key == lost_identity.c.study_key)
         .outerjoin(reading, reading.c.study_key == lost_identity.c.study_key)
         .where(study.c.state != StudyState.CLOSED)  # of which nobody needs an identity
+        .where(study.c.study_key.in_(_lost()))  # few; else all studies are read to find them
         .order_by(reading.c.tier.is_(None), reading.c.tier, reading.c.due, study.c.first_received_at, study.c.study_key)
     )
     if only is not None:
@@ -179,13 +182,17 @@ def lost(connection: Connection, only: Iterable[str] | None = None) -> list[Lost
     ]
 
 
+def _lost() -> Select[Any]:
+    return select(lost_identity.c.study_key)
+
+
 def _writers(connection: Connection) -> dict[str, bool]:
     """{lost study with work of writers that is not done: whether any of it still tries}."""
     rows = connection.execute(
         select(task.c.study_key, task.c.state)
         .join(lost_identity, lost_identity.c.study_key == task.c.study_key)
         .join(study, (study.c.study_key == task.c.study_key) & (study.c.revision == task.c.revision))
-        .where(task.c.step == "worklist", task.c.state != TaskState.DONE)
+        .where(task.c.step == "worklist", task.c.state.in_(_UNDONE), task.c.study_key.in_(_lost()))
     )
     found: dict[str, bool] = {}
     for study_key, state in rows:

@@ -37,15 +37,15 @@ def entries(
     `flagged_in` gives the codes of a result that may count.
     Entries that a reader has finished are left out unless they are wanted.
     """
+    identity = select(envelope.c.key_id).where(envelope.c.study_key == reading.c.study_key, envelope.c.sop_uid == "")
     query = (
         select(reading, study, list_state.c.state.label("read_state"), list_state.c.lock, list_state.c.changed_at)
         .add_columns(list_state.c.number)
         .add_columns(finding.c.result)
         .join(study, study.c.study_key == reading.c.study_key)
-        .join(envelope, (envelope.c.study_key == reading.c.study_key) & (envelope.c.sop_uid == ""))
         .outerjoin(list_state, list_state.c.study_key == reading.c.study_key)
         .outerjoin(finding, (finding.c.study_key == reading.c.study_key) & (finding.c.revision == reading.c.revision))
-        .where(study.c.triaged_at >= since)
+        .where(study.c.triaged_at >= since, identity.exists())
         .order_by(reading.c.tier, reading.c.due, study.c.first_received_at, reading.c.study_key)
     )
     made = (_entry(row, uid_of, flagged_in) for row in connection.execute(query))

@@ -45,6 +45,7 @@ def unsettled(connection: Connection, *, only: str | None = None, with_series: I
     receiving = study.c.state == StudyState.RECEIVING
     condition = receiving if only is None else receiving & (study.c.study_key == only)
     wanted, found = set(with_series), []
+    told_of = announcements.told_of(connection, condition)
     for row in connection.execute(select(study).where(condition)).all():
         modalities = tuple(row.modalities.split(","))
         found.append(
@@ -56,7 +57,9 @@ def unsettled(connection: Connection, *, only: str | None = None, with_series: I
                 row.last_received_at,
                 str(row.order_priority),
                 _series(connection, row.study_key) if wanted.intersection(modalities) else (),
-                announcements.announced(connection, row.study_key, row.revision),
+                announcements.announced(connection, row.study_key, row.revision)
+                if row.study_key in told_of
+                else NOTHING_ANNOUNCED,
             )
         )
     return found
@@ -395,3 +398,10 @@ def counts_by_state(connection: Connection) -> dict[str, int]:
     """{study state: number of studies}."""
     rows = connection.execute(select(study.c.state, func.count()).group_by(study.c.state))
     return {str(state): int(count) for state, count in rows}
+
+
+def totals(connection: Connection) -> tuple[int, int]:
+    """Instances of all studies, and their bytes."""
+    total = func.coalesce(func.sum(study.c.instances), 0), func.coalesce(func.sum(study.c.bytes), 0)
+    instances, size = connection.execute(select(*total)).one()
+    return int(instances), int(size)

@@ -19,6 +19,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    literal_column,
 )
 
 metadata = MetaData()
@@ -59,7 +60,9 @@ study = Table(
     Column("site_key_id", String(8), nullable=False, default="", server_default=""),  # which site key made its names
     Column("patient_class", String(1), nullable=False, default="", server_default=""),  # E, I, O or not known
 )
-Index("study_by_state", study.c.state)
+Index("study_in_state", study.c.state, study.c.instances, study.c.bytes)  # all that a total needs
+Index("study_by_receipt", study.c.first_received_at)
+Index("study_by_triage", study.c.triaged_at)
 
 data_key = Table(
     "data_key",
@@ -236,6 +239,9 @@ task = Table(
     UniqueConstraint("study_key", "revision", "step", "target"),
 )
 Index("task_to_claim", task.c.step, task.c.state, task.c.not_before)
+# Of what is not done there is little, however many years the ledger holds; a condition is to have this very term.
+UNDONE = task.c.state != literal_column("'DONE'")
+Index("task_undone", task.c.state, task.c.step, task.c.target, task.c.created_at, sqlite_where=UNDONE)
 
 finding = Table(
     "finding",

@@ -14,13 +14,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, exists, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, exists, func, insert, select, update
 
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.study import TaskState
-from edge_node.store import audit
+from edge_node.store import audit, due
 from edge_node.store.database import Database
-from edge_node.store.tables import reading, setting, study, task
+from edge_node.store.tables import UNDONE, reading, setting, study, task
 
 BACKOFF_FIRST_S = 2.0
 BACKOFF_CAP_S = 300.0
@@ -53,27 +53,21 @@ class Tasks:
         """Take the most urgent due row of `step` (of one `target`), or one whose lease ran out; None: nothing to do.
         `up_to`: the least urgent that is taken."""
         now = time.time()
-        due = select(task.c.id).where(*_due(step, target, up_to, now))
-        with self._database.read() as connection:
-            if connection.execute(due.limit(1)).first() is None:
-                return None  # an idle poll takes no write lock
+        if self.most_urgent(step, target, up_to) is None:
+            return None  # an idle poll takes no write lock
+        rows, values = due.rows(target is not None, up_to is not None).subquery(), due.values(step, target, up_to, now)
         with self._database.write() as connection:
             row = connection.execute(
                 update(task)
-                .where(
-                    task.c.id
-                    == due.order_by(task.c.urgency, task.c.id)
-                    .limit(1)
-                    .with_for_update(skip_locked=True)
-                    .scalar_subquery()
-                )
+                .where(task.c.id == select(rows.c.id).order_by(rows.c.urgency, rows.c.id).limit(1).scalar_subquery())
                 .values(
                     state=TaskState.LEASED,
                     lease_until=now + lease_s,
                     owner=self._owner,
                     attempts=task.c.attempts + 1,
                 )
-                .returning(task)
+                .returning(task),
+                values,
             ).one_or_none()
             void = row is not None and superseded(connection, row.study_key, row.revision)
             if row is not None and void:  # it was leased, to a worker that died, when its revision was superseded
@@ -96,9 +90,8 @@ class Tasks:
 
     def most_urgent(self, step: str, target: str | None, up_to: int | None = None) -> int | None:
         """The urgency of the row that `claim` would take now; None: nothing to do."""
-        due = select(func.min(task.c.urgency)).where(*_due(step, target, up_to, time.time()))
         with self._database.read() as connection:
-            return connection.execute(due).scalar()
+            return due.most_urgent(connection, step, target, up_to)
 
     def extend(self, claimed: Task, lease_s: float) -> bool:
         """Renew the lease; False when another worker holds the row by now."""
@@ -205,13 +198,10 @@ class Tasks:
         newer = task.alias("newer")
         later = exists().where(newer.c.study_key == task.c.study_key, newer.c.revision > task.c.revision)
         with self._database.write() as connection:
-            connection.execute(
-                update(task).where(condition, task.c.state == TaskState.LEASED, later).values(**_superseded())
-            )
+            held = (condition, UNDONE, task.c.state == TaskState.LEASED)
+            connection.execute(update(task).where(*held, later).values(**_superseded()))
             changed = connection.execute(
-                update(task)
-                .where(condition, task.c.state == TaskState.LEASED)
-                .values(state=TaskState.READY, lease_until=None, owner="", **more)
+                update(task).where(*held).values(state=TaskState.READY, lease_until=None, owner="", **more)
             )
         return int(changed.rowcount)
 
@@ -238,19 +228,6 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-
-
-def _due(step: str, target: str | None, up_to: int | None, now: float) -> list[ColumnElement[bool]]:
-    return [
-        task.c.step == step,
-        *([] if target is None else [task.c.target == target]),
-        *([] if up_to is None else [task.c.urgency <= up_to]),
-        task.c.step.not_in(select(setting.c.value).where(setting.c.name.like("paused.%"))),
-        or_(
-            (task.c.state == TaskState.READY) & (task.c.not_before <= now),
-            (task.c.state == TaskState.LEASED) & (task.c.lease_until < now),
-        ),
-    ]
 
 
 def enqueue(
