@@ -147,13 +147,14 @@ def verify(ctx: typer.Context, name: Name, version: Version = "", json: Json = F
     config = call.load().config
     with registry(config) as models:
         one = models.find(name, version)
-    started, label = prove(config, one)
+    started, label, unmeasured = prove(config, one)
     emit(
-        {**_row(one), **figures_of(started), "golden_difference": started.worst},
+        {**_row(one), **figures_of(started), "golden_difference": started.worst, "without_radiomics": unmeasured},
         json=json or call.json,
         human=lambda: say(
             f"{label}: whole. Golden vectors differ by {started.worst:.2g} at most."
             + (f" It {told(started.parity)}." if started.parity else "")
+            + (f" WITHOUT RADIOMICS: {unmeasured}." if unmeasured else "")
         ),
     )
 

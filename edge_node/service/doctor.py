@@ -173,9 +173,12 @@ def _models(config: Config) -> Iterator[Check]:
     running = [one for one in known if one.stage in RUNNING]
     for one in running:
         try:
-            started, label = prove(config, one)
+            started, label, unmeasured = prove(config, one)
             agrees = f", {told(started.parity)}" if started.parity else ""
             yield Check(f"model {one.name}", "ok", f"{label}; hashes and golden vectors hold{agrees}, {one.trust}")
+            if unmeasured:
+                what, _, hint = unmeasured.partition("; ")
+                yield Check(f"radiomics {one.name}", "warn", f"{one.version} runs without: {what}", hint)
         except EdgeNodeError as error:
             yield Check(f"model {one.name}", "fail", f"{error.code}: {error.message}", error.hint)
     for one in known:

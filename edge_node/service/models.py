@@ -28,6 +28,7 @@ from edge_node.triage.process import Started
 from edge_node.triage.runner import Device, check_onnxruntime_owner
 
 KEPT = "models"
+RADIOMICS_S = 60.0  # what measures them imports for seconds
 _INCOMING = ".incoming-"
 
 
@@ -184,11 +185,13 @@ def start(config: Config, one: Registered) -> LoadedModel:
     return load_model(source_of(config, one), terms_of(config), device_of(config), prepare=harden)
 
 
-def prove(config: Config, one: Registered) -> tuple[Started, str]:
-    """Run the golden vectors of a package on this machine: what the worker found, and the label of the model."""
+def prove(config: Config, one: Registered) -> tuple[Started, str, str]:
+    """Run the golden vectors of a package on this machine: what the worker found, the label of the model, and why it
+    goes without the radiomics of its card ("" if it does not)."""
     model = start(config, one)
     try:
-        return model.started, model.label
+        companion = model.process.companion
+        return model.started, model.label, companion.ready(RADIOMICS_S) if companion is not None else ""
     finally:
         model.process.close()
 
@@ -199,7 +202,7 @@ def promote(config: Config, models: Models, name: str, version: str, to: Stage, 
     Raises Stop of a package that fails here; Quarantine ``model.parity`` and as `Models.promote`.
     """
     one = models.find(name, version)
-    started, _ = prove(config, one)
+    started, _, _ = prove(config, one)
     check_parity(models, one, card_of(config, one), started.variant, to)
     return models.promote(name, version, to, who=who, why=why)
 

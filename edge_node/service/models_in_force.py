@@ -25,7 +25,7 @@ from edge_node.triage.turns import Precedence
 log = structlog.get_logger()
 
 # What the site has to settle, not the package: it waits, with the reason, instead of going into quarantine.
-_SITE = ("triage.model-unsigned", "triage.model-signature", "triage.radiomics-missing", "triage.radiomics-unproven")
+_SITE = ("triage.model-unsigned", "triage.model-signature")
 LOADED_AT_ONCE = 4
 _ROLE = ("triage.no-gpu", "triage.onnxruntime-owner")
 
@@ -76,10 +76,7 @@ class ModelsInForce:
     def labels(self) -> list[str]:
         """One line a model, for `status`."""
         with self._lock:
-            return [
-                f"{model.label} OUT OF SERVICE: {model.fault}" if model.fault else model.label
-                for model in self._triage.models
-            ] + list(self._triage.absent)
+            return [_line(model) for model in self._triage.models] + list(self._triage.absent)
 
     def refresh(self, *, trials: bool = True) -> bool:
         """Load what the registry says now; True when something changed. Studies that run keep what they have. Without
@@ -176,3 +173,9 @@ class ModelsInForce:
             self._old = [model for model in self._old if model not in done]
         for model in done:
             model.process.close()
+
+
+def _line(model: LoadedModel) -> str:
+    if model.fault:
+        return f"{model.label} OUT OF SERVICE: {model.fault}"
+    return f"{model.label}, WITHOUT RADIOMICS: {model.unmeasured}" if model.unmeasured else model.label

@@ -21,7 +21,6 @@ from edge_node.triage.card import CARD, SIGNATURE, SIGNED_PREFIX
 from edge_node.triage.golden import golden_arrays
 from edge_node.triage.model import Source, admitted, make_engine
 from edge_node.triage.process import ModelProcess
-from edge_node.triage.radiomics import check_installed
 from edge_node.triage.skeleton import FILL_IN, card_text, read_model
 
 
@@ -107,8 +106,6 @@ def examine(package: Path, config: Config) -> dict[str, Any]:
             "admitted": trust != UNSIGNED or terms.unsigned,
             "cannot_run": card.runnable(),
         }
-        if card.file.radiomics is not None:
-            check_installed()
         process = ModelProcess(card.file.name, make_engine, (inside, device_of(config), None))
         try:
             started = process.start()

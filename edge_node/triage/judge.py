@@ -32,7 +32,8 @@ from edge_node.triage.model import LoadedModel, ModelFault, speaking_first
 from edge_node.triage.places import Grid, mask_of, stored_box, stored_heat
 from edge_node.triage.prepare import CannotJudge, Floats, Prepared, assemble, slab_thickness
 from edge_node.triage.quality import check_head
-from edge_node.triage.regions import measured
+from edge_node.triage.refusal import refusal
+from edge_node.triage.regions import Areas
 from edge_node.triage.runner import Arrays, OutOfTime
 from edge_node.triage.seen import seen_of
 from edge_node.triage.select import Series, candidates, unfit_words
@@ -59,6 +60,7 @@ class _Work:
     urgency: float
     films: list[FilmHeader] = field(default_factory=list)
     inputs: dict[str, InputQuality] = field(default_factory=dict)
+    areas: Areas = field(default_factory=Areas)
     trial: bool = False
 
     def on_trial(self) -> None:
@@ -168,6 +170,8 @@ class Triage:
         shown = body_part.Shown(headers, work.volumes, work.deadline, urgency)
         suggestions, silent = body_part.suggested(self.models, shown, self._on_fault, raises=not urgent)
         if findings:
+            # When every model has judged: figures take the time of none.
+            findings = work.areas.measured(findings, deadline, urgency)
             findings = body_part.heeded(self.models, headers, findings, suggestions)
             result = TriageResult(
                 TriageOutcome.FINDING,
@@ -217,10 +221,10 @@ class Triage:
                     work.measured(series.uid, (measure("body-part", 1, model.card.file.quality.limits),))
                 middle = series.slices[len(series.slices) // 2]
                 key = (series.uid, middle.item.sop_uid, middle.frame)
-                refusal = _refusal(model, key, error, tuple(quality), time.monotonic() - started)
-                refused = refused or (refusal, None)
+                said = refusal(model, key, error, tuple(quality), time.monotonic() - started)
+                refused = refused or (said, None)
                 if isinstance(error, ModelFault):
-                    refused = (refusal, None)
+                    refused = (said, None)
                     break
         return [refused] if refused else []
 
@@ -259,8 +263,9 @@ def _judge_series(
         found: list[tuple[Finding, KeyImage | None]] = []
         for of in model.card.file.findings:
             finding, image = _of_volume(model, of, maps[of.short], series, volume, whole, tuple(quality), started)
-            finding, area = replace(finding, seen=seen), (whole.hu, maps[of.short], whole.spacing)
-            found.append((measured(model, finding, *area, work.deadline, work.urgency), image))
+            finding = replace(finding, seen=seen)
+            work.areas.mark(model, finding, whole.hu, maps[of.short], whole.spacing)
+            found.append((finding, image))
         return found
     made = assemble(stack, volume.hu, model.card.spec, work.volumes.give_way)
     slabs = model.card.slabs_input.slabs
@@ -276,8 +281,9 @@ def _judge_series(
     if not (mask.sum((1, 2)) >= score.MIN_CELLS).any():
         raise CannotJudge("quality.not-a-head", "no slice shows enough of a cranial cavity")
     finding, image = _finding(model, series, volume, made, logits, mask, tuple(quality), started)
-    finding, chances = replace(finding, seen=seen), score.chances(logits, mask)
-    return [(measured(model, finding, made.hu, chances, made.spec.spacing, work.deadline, work.urgency), image)]
+    finding = replace(finding, seen=seen)
+    work.areas.mark(model, finding, made.hu, score.chances(logits, mask), made.spec.spacing)
+    return [(finding, image)]
 
 
 def _judge_films(model: LoadedModel, work: _Work) -> list[tuple[Finding, KeyImage | None]]:
@@ -290,7 +296,7 @@ def _judge_films(model: LoadedModel, work: _Work) -> list[tuple[Finding, KeyImag
     if looked.refused is not None:
         header, error = looked.refused
         key = (header.item.series_uid, header.item.sop_uid, 1)
-        return [(_refusal(model, key, error, quality, time.monotonic() - started), None)]
+        return [(refusal(model, key, error, quality, time.monotonic() - started), None)]
     judged: list[tuple[Finding, KeyImage | None]] = []
     for one in looked.answers:
         said = _Told(model, one.finding, one.probability, one.flagged, 0, one.hot, one.cells, one.grid)
@@ -395,26 +401,3 @@ def _told(
         volume.window,
     )
     return finding, image if heat is None else replace(image, mask=mask_of(heat))
-
-
-def _refusal(
-    model: LoadedModel, key: tuple[str, str, int], error: CannotJudge, notes: tuple[str, ...], seconds: float
-) -> Finding:
-    """`key` is series, object and frame that stand for what could not be judged."""
-    point = model.card.point(model.variant, model.card.first)
-    return Finding(
-        verdict=Verdict.CANNOT_JUDGE,
-        model=model.identity,
-        provider=model.provider,
-        code=model.card.code(model.card.first),
-        probability=0.0,
-        threshold=point.threshold,
-        category=model.card.first.category,
-        series_uid=key[0],
-        key_sop_uid=key[1],
-        key_frame=key[2],
-        box=None,
-        seconds=seconds,
-        reason=str(error),
-        quality=notes,
-    )

@@ -16,10 +16,10 @@ from edge_node.domain.finding import ModelIdentity
 from edge_node.domain.model import SHIPPED, UNSIGNED, Stage
 from edge_node.triage.card import Card, load_card
 from edge_node.triage.card_tables import Variant
+from edge_node.triage.companion import Companion
 from edge_node.triage.engine import PROOF_S, BadInput, BadOutput, Engine
 from edge_node.triage.prepare import CannotJudge
 from edge_node.triage.process import Make, ModelProcess, NeverReady, Started, WorkerDied
-from edge_node.triage.radiomics import check_installed, make_measurer
 from edge_node.triage.rule import Rule, parse
 from edge_node.triage.runner import Arrays, Device, DeviceLost, OutOfTime, Runtime
 
@@ -133,6 +133,11 @@ class LoadedModel:
         )
 
     @property
+    def unmeasured(self) -> str:
+        """Why the radiomics that its card asks for are not measured, "" if they are or none are asked for."""
+        return self.process.companion.why if self.process.companion is not None else ""
+
+    @property
     def label(self) -> str:
         """One line for people: what it is, where it runs, how far it speaks."""
         elsewhere = sum(count for where, count in self.started.placement.items() if where != self.provider)
@@ -227,20 +232,17 @@ def load_model(
 ) -> LoadedModel:
     """Check a package, start its worker and prove it. `prepare` runs first in the worker.
 
-    Raises `Stop`: as `admitted`, ``triage.no-gpu``, ``triage.parity``, ``triage.model-crashed``,
-    ``triage.radiomics-missing``, ``triage.radiomics-unproven``.
+    Raises `Stop`: as `admitted`, ``triage.no-gpu``, ``triage.parity``, ``triage.model-crashed``.
+    Radiomics refuse no model: what measures them starts beside it.
     """
     card, trust = admitted(source, terms)
     if why := card.runnable():
         raise card.wrong(why)
     process = ModelProcess(card.file.name, make, (source.folder, device, prepare))
     if (asked := card.file.radiomics) is not None:
-        check_installed()
-        process.companion = ModelProcess(f"{card.file.name}-radiomics", make_measurer, (asked.features, prepare))
+        process.companion = Companion(card.file.name, asked.features, prepare)
     try:
         process.start()
-        if process.companion is not None:
-            process.companion.start()
     except (WorkerDied, OutOfTime) as error:
         process.close()
         raise Stop(
@@ -251,6 +253,8 @@ def load_model(
     except Stop:
         process.close()
         raise
+    if process.companion is not None:
+        process.companion.start()
     return LoadedModel(card, source.stage, trust, parse(card.file.selection.rule), process)
 
 

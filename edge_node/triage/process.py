@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import structlog
@@ -29,6 +29,9 @@ from edge_node.triage.agreement import Agreement
 from edge_node.triage.engine import BadInput, BadOutput
 from edge_node.triage.runner import Arrays, DeviceLost, OutOfDeviceMemory, OutOfTime
 from edge_node.triage.turns import Turns
+
+if TYPE_CHECKING:
+    from edge_node.triage.companion import Companion
 
 log = structlog.get_logger()
 
@@ -167,7 +170,7 @@ class ModelProcess:
     """
 
     def __init__(self, name: str, make: Make, arguments: tuple[Any, ...]) -> None:
-        self._name, self._make, self._arguments = name, make, arguments
+        self.name, self._make, self._arguments = name, make, arguments
         self._turns = Turns()
         self._given, self._made = (_Memory(os.memfd_create(f"{which}")) for which in ("given", "made"))
         self._process: BaseProcess | None = None
@@ -178,7 +181,7 @@ class ModelProcess:
         self.closed = False
         self.restarts = -1
         self.users = 0  # studies that have begun with it; counted by whoever hands it out
-        self.companion: ModelProcess | None = None  # measures what this one flags; closed with it
+        self.companion: Companion | None = None  # measures what this one flags; closed with it
 
     @property
     def pid(self) -> int:
@@ -225,7 +228,7 @@ class ModelProcess:
     def _spawn(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         process = multiprocessing.get_context("spawn").Process(
-            target=_serve, args=(theirs, self._make, self._arguments), name=self._name, daemon=True
+            target=_serve, args=(theirs, self._make, self._arguments), name=self.name, daemon=True
         )
         process.start()
         theirs.close()
@@ -295,7 +298,7 @@ class ModelProcess:
             self._end()  # gives back what the arena holds
             raise Retry(
                 "triage.gpu-memory",
-                f"{where} has no memory for a single slab of {self._name}",
+                f"{where} has no memory for a single slab of {self.name}",
                 hint="give the models less each (triage.gpu_memory_mb), or run fewer of them",
             )
         raise Retry(
@@ -342,7 +345,7 @@ class ModelProcess:
             process.join(2.0)
         code = process.exitcode if process is not None else None
         self._end()
-        log.error("model.worker-died", process=self._name, exit_code=code)
+        log.error("model.worker-died", process=self.name, exit_code=code)
         return WorkerDied(f"{what} (exit code {code})")
 
     def _end(self) -> None:

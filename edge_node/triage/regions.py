@@ -1,98 +1,141 @@
-"""Radiomics of what a model flags, when its card asks: the region of its map, the figures, and why there are none.
+"""Radiomics of what models flag, where their cards ask: the region of the map, the figures, and why there are none.
 
-The region is where the map says at least one half (or its highest value, if that is less), as far as it is connected
-with the strongest place. Figures are measured on the image as the model saw it: its spacing, before windows.
+The region is where the map says at least one half, as far as it is connected with the strongest place. Figures are
+measured on the image as the model saw it (its spacing, before windows), when all models of the study have judged.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_node.domain.errors import EdgeNodeError
-from edge_node.domain.finding import Finding, Radiomic, Verdict
+from edge_node.domain.finding import Finding, KeyImage, Radiomic, Verdict
 from edge_node.triage import ibsi
-from edge_node.triage.engine import BadInput, BadOutput
+from edge_node.triage.companion import Unmeasured
 from edge_node.triage.model import LoadedModel
 from edge_node.triage.prepare import Floats
-from edge_node.triage.process import WorkerDied
-from edge_node.triage.runner import Arrays, DeviceLost, OutOfTime
+from edge_node.triage.process import GRACE_S
+from edge_node.triage.runner import Arrays
 
-MOST_VOXELS: Final = 64 << 20  # of the box round everything that is hot
-_HALF: Final = 0.5
+MOST_S: Final = 10.0  # for all findings of a study together
+MOST_VOXELS: Final = 16 << 20  # of the box round the region
+LEVEL: Final = 0.5
+Triple = tuple[float, float, float]
 
 
-def measured(
-    model: LoadedModel,
-    finding: Finding,
-    hu: NDArray[np.generic],
-    chances: Floats,
-    spacing: tuple[float, float, float],
-    deadline: float,
-    urgency: float,
-) -> Finding:
-    """The finding with the figures that the card asks for, if it is flagged; with a note where they are missing.
+class Areas:
+    """What is to be measured of one study, cut out while the maps are there."""
 
-    `hu` is (z, y, x) on `spacing` mm, `chances` 0..1 on the same grid or on cells of whole pixels of it; `deadline` is
-    monotonic, the smaller `urgency`, the sooner its turn. Raises nothing: what cannot be measured takes nothing from
-    the finding."""
-    asked = model.card.file.radiomics
-    process = model.process.companion
-    if asked is None or process is None or finding.verdict is not Verdict.FLAGGED:
-        return finding
-    features = ibsi.chosen(asked.features)
-    limit = min(asked.seconds, deadline - time.monotonic())
-    try:
-        inputs = _region(hu, chances, spacing)
-        if inputs is None:
-            return _noted(finding, "radiomics.too-large: the region is larger than the node measures")
-        values = process.run(inputs, limit, urgency)["values"]
-    except OutOfTime:
-        return _noted(finding, f"radiomics.time-limit: not measured within {max(0.0, limit):.3g} s")
-    except (EdgeNodeError, WorkerDied, DeviceLost, BadInput, BadOutput) as error:
-        return _noted(finding, f"radiomics.failed: not measured ({type(error).__name__})")
-    if values.shape != (len(features),):
-        return _noted(finding, "radiomics.failed: not measured (another answer than was asked for)")
-    figures = tuple(
-        Radiomic(one.concept, float(value), one.unit)
-        for one, value in zip(features, values, strict=True)
-        if np.isfinite(value)
-    )
-    found = replace(finding, radiomics=figures)
-    missing = len(features) - len(figures)
-    if missing:
-        return _noted(
-            found, f"radiomics.undefined: {missing} of {len(features)} figures are not defined for the region"
+    def __init__(self) -> None:
+        # The finding is kept so that its id stays its own.
+        self._found: dict[int, tuple[Finding, LoadedModel, Arrays | str, str]] = {}
+
+    def mark(
+        self, model: LoadedModel, finding: Finding, hu: NDArray[np.generic], chances: Floats, spacing: Triple
+    ) -> None:
+        """Remember the region of a finding, if it is flagged and the card asks. `hu` is (z, y, x) on `spacing` mm,
+        `chances` 0..1 on the same grid or on cells of whole pixels of it."""
+        if model.process.companion is not None and finding.verdict is Verdict.FLAGGED:
+            self._found[id(finding)] = (finding, model, _region(hu, chances, spacing), _told(hu, chances, spacing))
+
+    def measured(
+        self, findings: Sequence[tuple[Finding, KeyImage | None]], deadline: float, urgency: float
+    ) -> list[tuple[Finding, KeyImage | None]]:
+        """The findings with the figures that were asked for, or with a note where they are missing: `MOST_S` for all,
+        never beyond `deadline` (monotonic); the smaller `urgency`, the sooner their turn. Raises nothing: what cannot
+        be measured takes nothing from a finding."""
+        end = min(deadline, time.monotonic() + MOST_S)
+        return [(self._measured(finding, end, urgency), image) for finding, image in findings]
+
+    def _measured(self, finding: Finding, end: float, urgency: float) -> Finding:
+        if id(finding) not in self._found:
+            return finding
+        _, model, region, told = self._found.pop(id(finding))
+        asked, companion = model.card.file.radiomics, model.process.companion
+        assert asked is not None
+        assert companion is not None
+        if isinstance(region, str):
+            return _noted(finding, region)
+        features = ibsi.chosen(asked.features)
+        # What does not heed its limit is ended so much later.
+        limit = min(asked.seconds, end - time.monotonic() - GRACE_S)
+        try:
+            values = companion.measure(region | {"hu": region["hu"].astype(np.float32)}, limit, urgency)
+        except Unmeasured as error:
+            return _noted(finding, str(error))
+        if values.shape != (len(features),):
+            return _noted(finding, "radiomics.failed: not measured (another answer than was asked for)")
+        figures = tuple(
+            Radiomic(one.concept, float(value), one.unit)
+            for one, value in zip(features, values, strict=True)
+            if np.isfinite(value)
         )
-    return found
+        notes = [told]
+        if missing := len(features) - len(figures):
+            notes.append(f"radiomics.undefined: {missing} of {len(features)} figures are not defined for the region")
+        return _noted(replace(finding, radiomics=figures), *notes)
 
 
-def _noted(finding: Finding, note: str) -> Finding:
-    return replace(finding, quality=(*finding.quality, note))
+def _noted(finding: Finding, *notes: str) -> Finding:
+    return replace(finding, quality=(*finding.quality, *notes))
 
 
-def _region(hu: NDArray[np.generic], chances: Floats, spacing: tuple[float, float, float]) -> Arrays | None:
-    """What the process is asked: the box round everything hot, and the strongest place in it. None when the box is
-    too large."""
-    hot = chances >= min(_HALF, float(chances.max()))
-    seed = np.unravel_index(int(chances.argmax()), chances.shape)
-    edges = [np.flatnonzero(hot.any(tuple(other for other in range(3) if other != axis))) for axis in range(3)]
-    box = tuple(slice(int(one[0]), int(one[-1]) + 1) for one in edges)
+def _told(hu: NDArray[np.generic], chances: Floats, spacing: Triple) -> str:
+    """What the figures are of."""
+    grown = [n // m for n, m in zip(hu.shape, chances.shape, strict=True)]
+    cell = [mm * n for mm, n in zip(spacing, grown, strict=True)]
+    cells = f" in cells of {_mm(cell)}" if max(grown) > 1 else ""
+    return (
+        f"radiomics.region: of the area where the model's map is at least {LEVEL:g}{cells}, on voxels of "
+        f"{_mm(spacing)}; not a segmentation"
+    )
+
+
+def _mm(lengths: Sequence[float]) -> str:
+    return " x ".join(f"{one:.3g}" for one in lengths) + " mm"
+
+
+def _region(hu: NDArray[np.generic], chances: Floats, spacing: Triple) -> Arrays | str:
+    """What the process is asked: the box round the region, and the strongest place in it; or why there is none."""
+    strongest = int(chances.argmax())
+    if not chances.flat[strongest] >= LEVEL:
+        return f"radiomics.no-region: the model's map is nowhere {LEVEL:g} or more"
+    hot = chances >= LEVEL
+    seed = [int(one) for one in np.unravel_index(strongest, chances.shape)]
+    box = _box(hot, seed)
     hot = hot[box]
-    grown = tuple(n // m for n, m in zip(hu.shape, chances.shape, strict=True))
+    grown = [n // m for n, m in zip(hu.shape, chances.shape, strict=True)]
     if hot.size * int(np.prod(grown)) > MOST_VOXELS:
-        return None
+        return "radiomics.too-large: the region is larger than the node measures"
     for axis, times in enumerate(grown):
         hot = np.repeat(hot, times, axis=axis) if times > 1 else hot
     whole = tuple(slice(one.start * n, one.stop * n) for one, n in zip(box, grown, strict=True))
-    place = [(int(s) - one.start) * n for s, one, n in zip(seed, box, grown, strict=True)]
+    place = [(s - one.start) * n for s, one, n in zip(seed, box, grown, strict=True)]
     return {
-        "hu": np.ascontiguousarray(hu[whole], np.float32),
+        "hu": hu[whole].copy(),
         "hot": hot.astype(np.uint8),
         "seed": np.array(place, np.int64),
         "spacing": np.array(spacing, np.float64),
     }
+
+
+def _box(hot: NDArray[np.bool_], seed: Sequence[int]) -> tuple[slice, ...]:
+    """The smallest box round the seed that nothing hot touches from outside: all that is connected with it (corners
+    count) is inside, and what is hot elsewhere does not make it larger."""
+    low, high = list(seed), [one + 1 for one in seed]
+    grows = True
+    while grows:
+        grows = False
+        for axis in range(3):
+            for ends, at, step in ((low, low[axis] - 1, -1), (high, high[axis], 1)):
+                near = [slice(max(0, a - 1), b + 1) for a, b in zip(low, high, strict=True)]
+                near[axis] = slice(at, at + 1)
+                if 0 <= at < hot.shape[axis] and hot[tuple(near)].any():
+                    ends[axis] += step
+                    grows = True
+    return tuple(slice(a, b) for a, b in zip(low, high, strict=True))

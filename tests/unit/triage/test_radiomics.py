@@ -6,21 +6,28 @@ import os
 import shutil
 import signal
 import time
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 from mirp._features.feature_generator import generate_features
 from mirp.settings.feature_parameters import FeatureExtractionSettingsClass
+from scipy import ndimage
 
 from edge_node.demo.phantom import head_phantom
 from edge_node.domain.errors import Stop
 from edge_node.domain.finding import TriageOutcome, TriageResult, Verdict, result_from_json, result_to_json
-from edge_node.triage import ibsi, model, radiomics, regions
+from edge_node.triage import companion, ibsi, radiomics, regions
 from edge_node.triage.card import load_card
 from edge_node.triage.judge import Triage
 from edge_node.triage.process import ModelProcess
 from edge_node.triage.radiomics import Measurer
+from tests.unit.triage import engines
 from tests.unit.triage.studies import PACKAGES, REFERENCE, clean_study, ct_slice, ct_slices, loaded
 from tests.unit.triage.volume_package import volume_package
 
@@ -139,6 +146,13 @@ def box(value=250):
     )
 
 
+def measuring(package, **options):
+    """A model whose figures are ready to be measured."""
+    model_ = loaded(package, **options)
+    assert model_.process.companion.ready(60) == ""
+    return model_
+
+
 def judged(model_, study):
     result = Triage([model_], threads=1, time_limit_s=120).judge(study)
     assert result.outcome is TriageOutcome.FINDING
@@ -147,7 +161,7 @@ def judged(model_, study):
 
 
 def test_what_a_model_of_volumes_flags_is_measured_where_its_card_asks(package):
-    model_ = loaded(package)
+    model_ = measuring(package)
     try:
         finding = judged(model_, box())
         assert finding.verdict is Verdict.FLAGGED
@@ -156,20 +170,56 @@ def test_what_a_model_of_volumes_flags_is_measured_where_its_card_asks(package):
         assert (got["YEKZ"].value, got["YEKZ"].unit) == (pytest.approx(8 * 3 * 20 * 30, rel=0.15), "mm3")
         assert (got["Q4LE"].value, got["Q4LE"].unit) == (pytest.approx(250, abs=10), "[hnsf'U]")
         assert got["L0JK"].value == pytest.approx(np.sqrt(24**2 + 20**2 + 30**2), rel=0.1)
+        assert finding.quality[-1] == (
+            "radiomics.region: of the area where the model's map is at least 0.5, on voxels of 3 x 1 x 1 mm; "
+            "not a segmentation"
+        )
         again = result_from_json(result_to_json(TriageResult(TriageOutcome.FINDING, findings=(finding,))))
         assert again.findings == (finding,)
         calm = judged(model_, box(25))
         assert (calm.verdict, calm.radiomics) == (Verdict.NOT_FLAGGED, ())
-        hu, chances = np.zeros((4, 4, 4)), np.ones((4, 4, 4), np.float32)
-        late = regions.measured(model_, finding, hu, chances, (1, 1, 1), time.monotonic() - 1, 100)
-        assert "radiomics.time-limit: not measured within 0 s" in late.quality
+        bare = replace(finding, radiomics=(), quality=())
+        hu, ones = np.zeros((4, 4, 4)), np.ones((4, 4, 4), np.float32)
+        assert marked(model_, bare, hu, ones, time.monotonic() - 1) == (
+            "radiomics.time-limit: no time was left to measure it",
+        )
+        assert marked(model_, bare, hu, ones * 0.4, time.monotonic() + 60) == (
+            "radiomics.no-region: the model's map is nowhere 0.5 or more",
+        )
     finally:
         model_.process.close()
-    assert (model_.process.pid, model_.process.companion.pid) == (0, 0)
+    assert (model_.process.pid, model_.process.companion.process.pid) == (0, 0)
+
+
+def marked(model_, finding, hu, chances, deadline):
+    """The notes of a finding with this map."""
+    areas = regions.Areas()
+    areas.mark(model_, finding, hu, chances, (1, 1, 1))
+    ((found, _),) = areas.measured([(finding, None)], deadline, 100)
+    return found.quality
+
+
+def test_what_is_hot_far_away_makes_nothing_larger_and_what_is_connected_is_inside():
+    chances = np.zeros((40, 60, 60), np.float32)
+    chances[10:14, 20:30, 20:30], chances[12, 25, 25] = 0.7, 0.9
+    chances[14, 30, 30] = 0.6  # touches by its corner alone
+    chances[0, 0, 0] = chances[39, 59, 59] = 0.8  # stray
+    made = regions._region(np.zeros(chances.shape, np.int16), chances, (1.0, 1.0, 1.0))
+    assert (made["hu"].shape, made["hu"].base, made["seed"].tolist()) == ((5, 11, 11), None, [2, 5, 5])
+    assert made["hot"].sum() == 401
+
+
+@given(hnp.arrays(np.bool_, (4, 5, 6), elements=st.booleans()), st.data())
+def test_the_box_holds_all_that_is_connected_with_the_seed(hot, data):
+    seed = data.draw(st.tuples(*(st.integers(0, n - 1) for n in hot.shape)))
+    hot[seed] = True
+    labels, _ = ndimage.label(hot, structure=np.ones((3, 3, 3)))
+    box = regions._box(hot, seed)
+    assert (labels[box] == labels[seed]).sum() == (labels == labels[seed]).sum()
 
 
 def test_a_heat_map_of_slabs_is_measured_on_the_pixels_that_the_model_saw(tmp_path):
-    model_ = loaded(asking(shutil.copytree(REFERENCE, tmp_path / "ref"), 'features = ["YEKZ", "Q4LE", "84IY"]'))
+    model_ = measuring(asking(shutil.copytree(REFERENCE, tmp_path / "ref"), 'features = ["YEKZ", "Q4LE", "84IY"]'))
     try:
         finding = judged(model_, clean_study(ct_slices(head_phantom(79, kind="epidural", slices=22, rows=160))))
     finally:
@@ -181,6 +231,8 @@ def test_a_heat_map_of_slabs_is_measured_on_the_pixels_that_the_model_saw(tmp_pa
     cell = spec.slab_mm * (spec.size * spec.pixel_mm / 40) ** 2
     assert got["YEKZ"] == pytest.approx(max(1, round(got["YEKZ"] / cell)) * cell)  # whole cells of the map
     assert 20 < got["Q4LE"] < got["84IY"]
+    side = f"{spec.size * spec.pixel_mm / 40:.3g}"
+    assert f"at least 0.5 in cells of {spec.slab_mm:.3g} x {side} x {side} mm, on voxels of" in finding.quality[-1]
 
 
 class Hangs(Measurer):
@@ -191,6 +243,16 @@ class Hangs(Measurer):
 class Dies(Measurer):
     def run(self, inputs, _time_limit_s):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+class DiesAtItsStart(Measurer):
+    def __init__(self, features):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class StartsSlowly(Measurer):
+    def __init__(self, features):
+        time.sleep(3600)
 
 
 def make(kind, asked, prepare):
@@ -204,35 +266,108 @@ def make(kind, asked, prepare):
         (Dies, "radiomics.failed: not measured (WorkerDied)"),
     ],
 )
-def test_a_measurement_that_hangs_or_dies_takes_nothing_from_the_flag_and_is_told(package, monkeypatch, kind, note):
+def test_a_measurement_that_hangs_or_dies_takes_nothing_from_the_flag_and_is_not_tried_for_ever(
+    package, monkeypatch, kind, note
+):
     card = package / "card.toml"
     card.write_text(card.read_text().replace("[radiomics]", "[radiomics]\nseconds = 1"))
-    monkeypatch.setattr(model, "make_measurer", partial(make, kind))
-    model_ = loaded(package)
+    monkeypatch.setattr(companion, "make_measurer", partial(make, kind))
+    model_ = measuring(package)
     try:
-        worker = model_.process.pid
+        worker, beside = model_.process.pid, model_.process.companion
         began = time.monotonic()
         finding = judged(model_, box())
         assert time.monotonic() - began < 20
         assert (finding.verdict, finding.radiomics) == (Verdict.FLAGGED, ())
         assert note in finding.quality
         assert (model_.process.pid, model_.fault) == (worker, "")
-        companion = model_.process.companion
-        companion._make = radiomics.make_measurer
-        companion.start()  # anew, for the next study
-        assert len(judged(model_, box()).radiomics) == len(ibsi.FEATURES)
+        assert beside.ready(60) == ""  # anew, beside the study
+        assert note in judged(model_, box()).quality
+        restarts = beside.process.restarts
+        assert judged(model_, box()).quality[-1].startswith("radiomics.unavailable: it was too slow or died 2 times")
+        assert beside.process.restarts == restarts
+        assert model_.unmeasured.endswith("restart the compute role to try again")
     finally:
         model_.process.close()
 
 
-def test_a_site_without_the_library_is_told_how_to_get_it_before_anything_starts(package, monkeypatch):
+def test_one_that_failed_once_measures_the_next_study(package, monkeypatch):
+    monkeypatch.setattr(companion, "make_measurer", partial(make, Dies))
+    model_ = measuring(package)
+    try:
+        assert judged(model_, box()).radiomics == ()
+        beside = model_.process.companion
+        assert beside.ready(60) == ""
+        beside.close()
+        beside.process = ModelProcess("again", radiomics.make_measurer, beside.process._arguments)
+        beside.start()
+        assert beside.ready(60) == ""
+        assert len(judged(model_, box()).radiomics) == len(ibsi.FEATURES)
+        assert beside._lost == 0
+    finally:
+        model_.process.close()
+
+
+def test_a_measurement_that_hangs_takes_no_other_model_its_time(tmp_path, package, monkeypatch):
+    """The first model's measurer would take all the time of the study."""
+    card = package / "card.toml"
+    card.write_text(card.read_text().replace("[radiomics]", "[radiomics]\nseconds = 60"))
+    (tmp_path / "other").mkdir()
+    other = volume_package(tmp_path / "other", "[3.0, 1.0, 1.0]", lambda text: text.replace('"bright"', '"other"'))
+    monkeypatch.setattr(companion, "make_measurer", partial(make, Hangs))
+    monkeypatch.setattr(regions, "MOST_S", 4.0)
+    models = [measuring(package), loaded(other)]
+    try:
+        began = time.monotonic()
+        result = Triage(models, threads=1, time_limit_s=15).judge(box())
+        took = time.monotonic() - began
+    finally:
+        for model_ in models:
+            model_.process.close()
+    assert (result.unavailable, [f.model.name for f in result.findings]) == ((), ["bright", "other"])
+    assert [f.verdict for f in result.findings] == [Verdict.FLAGGED] * 2
+    assert result.findings[0].quality[-1].startswith("radiomics.time-limit: not measured within ")
+    assert took < 12
+
+
+@pytest.mark.parametrize(
+    ("kind", "note"),
+    [
+        (DiesAtItsStart, "radiomics.unavailable: the process that measures did not start: it died (exit code -9)"),
+        (StartsSlowly, "radiomics.unavailable: the process that measures is still starting"),
+    ],
+)
+def test_a_companion_that_does_not_start_keeps_no_model_from_its_work(package, monkeypatch, kind, note):
+    monkeypatch.setattr(companion, "make_measurer", partial(make, kind))
+    model_ = loaded(package)
+    try:
+        model_.process.companion.ready(20 if kind is DiesAtItsStart else 0)
+        finding = judged(model_, box())
+    finally:
+        model_.process.close()
+    assert (finding.verdict, finding.radiomics, model_.fault) == (Verdict.FLAGGED, (), "")
+    assert finding.quality[-1].startswith(note)
+
+
+def test_a_site_without_the_library_judges_and_is_told_how_to_get_it(package, monkeypatch):
     monkeypatch.setattr(radiomics, "find_spec", lambda _: None)
-    started = []
-    monkeypatch.setattr(ModelProcess, "start", lambda self, *_: started.append(self))
-    with pytest.raises(Stop) as caught:
-        loaded(package)
-    assert (caught.value.code, started) == ("triage.radiomics-missing", [])
-    assert caught.value.hint.startswith("pip install 'edge-node[radiomics]'")
+    model_ = loaded(package)
+    try:
+        finding = judged(model_, box())
+        assert model_.process.companion.process.restarts == -1
+    finally:
+        model_.process.close()
+    assert finding.verdict is Verdict.FLAGGED
+    assert finding.quality[-1].startswith("radiomics.unavailable: triage.radiomics-missing: the card asks")
+    assert finding.quality[-1].endswith("pip install 'edge-node[radiomics]' and restart")
+
+
+def test_a_model_that_is_refused_leaves_no_handles(package):
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(3):
+        with pytest.raises(Stop):
+            loaded(package, make=engines.crashes_at_start)
+    assert len([*Path("/proc/self/fd").iterdir()]) <= before
 
 
 def test_a_card_that_does_not_ask_starts_nothing():
