@@ -53,10 +53,11 @@ def in_words(figures: Mapping[str, Any] | None) -> str:
     return f"{where}, {told(figures['parity'])}" if figures["parity"] else where
 
 
-def _telling(figures: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Without the time it took, which is never the same."""
+def _telling(figures: Mapping[str, Any] | None) -> tuple[Any, ...] | None:
+    """What is worth a new entry: where it runs, beside what, and decisions that turned. The last digits of what a GPU
+    computes, and the time that takes, are never twice the same."""
     if figures is None:
         return None
-    parity = figures["parity"]
-    rest = {key: value for key, value in parity.items() if key != "seconds"} if parity else None
-    return {**figures, "parity": rest}
+    parity = figures["parity"] or {}
+    turned = [parity[side]["flips"] for side in ("device", "variants") if side in parity]
+    return figures["provider"], figures["variant"], parity.get("reference"), turned

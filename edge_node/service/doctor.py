@@ -184,9 +184,7 @@ def _models(config: Config) -> Iterator[Check]:
     for one in known:
         if one.stage == Stage.QUARANTINED:
             detail = f"{one.version} is in quarantine: {one.code}: {one.message}"
-            again = f"edge-node model verify {one.name} {one.version}"
-            hint = again if one.code == "triage.parity" else f"edge-node model rollback {one.name}"
-            yield Check(f"model {one.name}", "fail", detail, hint)
+            yield Check(f"model {one.name}", "fail", detail, f"edge-node model rollback {one.name}")
     wanted = set(config.triage.thresholds)
     for key in sorted(
         wanted and wanted - {f"{m.name}/{f.short}" for m in running for f in card_of(config, m).file.findings}

@@ -19,13 +19,14 @@ from edge_node.store.models import Models, Registered
 from edge_node.triage.ahead import Ahead
 from edge_node.triage.judge import Triage
 from edge_node.triage.model import LoadedModel, load_model
+from edge_node.triage.process import Started
 from edge_node.triage.runner import check_onnxruntime_owner
 from edge_node.triage.turns import Precedence
 
 log = structlog.get_logger()
 
-# What the site has to settle, not the package: it waits, with the reason, instead of going into quarantine.
-_SITE = ("triage.model-unsigned", "triage.model-signature")
+# What the site has to settle, not the package: it waits in its stage, with the reason, and not in quarantine.
+_SITE = ("triage.model-unsigned", "triage.model-signature", "triage.parity", "triage.parity-unproven")
 LOADED_AT_ONCE = 4
 _ROLE = ("triage.no-gpu", "triage.onnxruntime-owner")
 
@@ -47,6 +48,7 @@ class ModelsInForce:
         self._loading = threading.Lock()
         self._loaded: dict[str, LoadedModel] = {}
         self._old: list[LoadedModel] = []
+        self._noted: dict[str, Started] = {}  # by package
         self._generation = -1
         for error in take_in_packaged(node.config, self._models):
             log.error("model.refused", code=error.code, message=error.message, hint=error.hint)
@@ -66,6 +68,9 @@ class ModelsInForce:
             with self._lock:
                 for model in triage.models:
                     model.process.users -= 1
+            for model in triage.models:  # its worker may have started anew, perhaps elsewhere
+                if not model.fault:
+                    self._note(model)
             self._close_unused()
 
     def want_priors(self) -> bool:
@@ -144,8 +149,17 @@ class ModelsInForce:
             return LoadedModel(running.card, one.stage, running.trust, running.rule, running.process)
         config = self._node.config
         model = load_model(source_of(config, one), terms_of(config), device_of(config), prepare=harden)
-        activated(self._models, one.package, model.started)
+        self._note(model)
         return model
+
+    def _note(self, model: LoadedModel) -> None:
+        """Remember what it runs on, once for each start of its worker."""
+        package, started = model.card.package, model.started
+        with self._lock:
+            news = self._noted.get(package) is not started
+            self._noted[package] = started
+        if news:
+            activated(self._models, package, started)
 
     def _of(self, absent: list[str]) -> Triage:
         options = self._node.config.triage
@@ -161,6 +175,9 @@ class ModelsInForce:
 
     def _faulty(self, model: LoadedModel) -> None:
         code, _, message = model.fault.partition(": ")
+        if code in _SITE:
+            log.error("model.waits", model=model.card.file.name, code=code, message=message)
+            return
         log.error("model.quarantined", model=model.card.file.name, code=code, message=message)
         try:
             self._models.quarantine(model.card.package, code, message)

@@ -106,7 +106,7 @@ def examine(package: Path, config: Config) -> dict[str, Any]:
             "admitted": trust != UNSIGNED or terms.unsigned,
             "cannot_run": card.runnable(),
         }
-        process = ModelProcess(card.file.name, make_engine, (inside, device_of(config), None))
+        process = ModelProcess(card.file.name, make_engine, (card, device_of(config), None))
         try:
             started = process.start()
         finally:

@@ -45,7 +45,6 @@ class Decoder:
     variant = provider = ""
     placement: Mapping[str, int] = {}
     worst = 0.0
-    parity = None
 
     def run(self, inputs: Arrays, _time_limit_s: float) -> Arrays:
         """``stored`` of ``part10``, (rows, columns). Raises BadInput."""
@@ -53,6 +52,9 @@ class Decoder:
             return {"stored": stored_values(dcmread(BytesIO(inputs["part10"].tobytes())))}
         except Exception:  # not shown: texts of pydicom and codecs may print values
             raise BadInput("cannot be decoded") from None
+
+    def agree(self, _known: object, _limit_s: float) -> None:
+        """The CPU alone decodes."""
 
     def prove(self) -> float:
         return 0.0

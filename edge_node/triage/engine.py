@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_node.domain.errors import Stop
-from edge_node.triage.agreement import LIMIT_S, Agreement, agreement
+from edge_node.triage.agreement import NoMeasure, Run, agreement
 from edge_node.triage.card import Card
 from edge_node.triage.card_tables import ToleranceTable, Variant
 from edge_node.triage.prepare import CannotJudge
@@ -52,14 +53,14 @@ class BadInput(ValueError):
 
 
 class Engine:
-    """`provider` is where it runs by onnxruntime's own account, `variant` which file of the card; `parity` is how far
-    it agrees with the CPU, None where the CPU itself runs it."""
+    """`provider` is where it runs by onnxruntime's own account, `variant` which file of the card."""
 
     def __init__(self, card: Card, device: Device, runtime: Runtime, *, proof_s: float = PROOF_S) -> None:
-        """Load and prove the golden vectors, and the agreement with the CPU on any other device. Raises `Stop`
-        ``triage.model-invalid``, ``triage.parity`` or ``triage.no-gpu``."""
+        """Load and prove the golden vectors. Raises `Stop` ``triage.model-invalid`` or ``triage.no-gpu``."""
         self.card = card
         self.batch = BATCH
+        self._runtime = runtime
+        self._named = bool(device.variant)
         wanted = providers_for(device, runtime)
         self.variant, self._session = self._open(wanted, device, runtime)
         if self._session.provider not in wanted or (wanted[0] != CPU and self._session.provider == CPU):
@@ -69,9 +70,6 @@ class Engine:
         self.provider = self._session.provider
         self.placement = dict(self._session.placement)
         self.worst = self.prove(proof_s)
-        # A second session only where another device decides. Who asks for a file by its name compares it himself.
-        served = not device.variant and not card.runnable()
-        self.parity = self._agrees(device, runtime) if self.provider != CPU and served else None
 
     def _open(self, providers: tuple[str, ...], device: Device, runtime: Runtime) -> tuple[Variant, Session]:
         wishes = [v for v in _WISHES[providers[0]] if device.variant in ("", v)]
@@ -137,36 +135,64 @@ class Engine:
             )
         return worst
 
-    def _agrees(self, device: Device, runtime: Runtime) -> Agreement:
-        """Raises `Stop` ``triage.parity``."""
-        began = time.monotonic()
+    def agree(self, known: Mapping[str, Any] | None, limit_s: float) -> Mapping[str, Any] | None:
+        """How far it agrees with the CPU (`Agreement.plain`), None where the CPU itself runs it; `known` is what was
+        found of this package before, and holds where the same variant runs on the same provider again. Raises `Stop`
+        ``triage.parity``, ``triage.parity-unproven``."""
+        # Who asks for a file by its name compares it himself.
+        if self.provider == CPU or self._named or self.card.runnable():
+            return None
+        if known is not None and (known["provider"], known["variant"]) == (self.provider, self.variant):
+            return known
         running = self.provider, self.variant, self.run
+        usual = _preferred(self.card)
         try:
-            same = self._on_cpu(device.threads, self.variant, runtime)
-            usual = same if _preferred(self.card) == self.variant else self._on_cpu(device.threads, "", runtime)
-            found = agreement(self.card, running, same.run, (usual.variant, usual.run), began)
-        except OutOfTime as error:
-            raise self._no_parity([f"not compared within {LIMIT_S:g} s"]) from error
-        except Stop as error:
-            raise self._no_parity([f"the CPU is no measure: {error.message}"]) from error
-        except (OutOfDeviceMemory, DeviceLost, BadInput, BadOutput, CannotJudge, RuntimeError) as error:
-            raise self._no_parity([f"they cannot be compared ({type(error).__name__})"]) from error
+            same = self._on_cpu(self.variant)
+            other = same if usual == self.variant else self._on_cpu(usual)
+            found = agreement(self.card, running, same, (usual, other), limit_s)
+        except OutOfTime:
+            raise self._unproven(f"it was not compared with the CPU within {max(0.0, limit_s):.0f} s") from None
+        except NoMeasure as error:
+            raise self._unproven(f"the CPU is no measure: {error}") from error
+        except (BadOutput, CannotJudge) as error:
+            raise self._no_parity([f"it says what no sound model says ({type(error).__name__})"]) from error
+        except (OutOfDeviceMemory, DeviceLost, BadInput, RuntimeError) as error:
+            raise self._unproven(f"they cannot be compared ({type(error).__name__})") from error
         if breaches := found.breaches(self.card.file.tolerance or ToleranceTable()):
             raise self._no_parity(breaches)
-        return found
+        return found.plain()
 
-    def _on_cpu(self, threads: int, variant: str, runtime: Runtime) -> Engine:
-        return Engine(self.card, Device("cpu", threads=threads, variant=variant), runtime, proof_s=LIMIT_S / 3)
+    def _on_cpu(self, variant: Variant) -> Run:
+        """A variant on one thread of the CPU: several models may be compared at once, and the receiver goes on. Raises
+        `NoMeasure`, and `Stop` if the file was changed."""
+        data = self.card.model_bytes(variant)
+        try:
+            session = self._runtime.open(data, (CPU,), Device("cpu", threads=1, variant=variant))
+        except Exception as error:  # onnxruntime raises many unrelated types
+            raise NoMeasure(f"onnxruntime cannot load the variant {variant} there") from error
+        return lambda inputs, limit_s: self._checked(session.run(inputs, limit_s), len(next(iter(inputs.values()))))
 
     def _no_parity(self, breaches: list[str]) -> Stop:
-        name, version = self.card.file.name, self.card.file.version
         return Stop(
             "triage.parity",
-            f"model {name} {version}: variant {self.variant} on {self.provider} does not decide as the CPU does: "
-            + "; ".join(breaches),
-            hint=f"mend driver or CUDA and look again: edge-node model verify {name} {version}; or set triage.provider "
-            f"= 'cpu' and restart; then edge-node model promote {name} {version} --to shadow",
+            f"{self._here} does not decide as the CPU does: " + "; ".join(breaches),
+            hint=self._hint("mend driver or CUDA"),
         )
+
+    def _unproven(self, why: str) -> Stop:
+        return Stop(
+            "triage.parity-unproven",
+            f"{self._here} is not proven to decide as the CPU does: {why}",
+            hint=self._hint("give the machine less to do, or mend driver or CUDA"),
+        )
+
+    @property
+    def _here(self) -> str:
+        return f"model {self.card.file.name} {self.card.file.version}: variant {self.variant} on {self.provider}"
+
+    def _hint(self, what: str) -> str:
+        again = f"edge-node model verify {self.card.file.name} {self.card.file.version}"
+        return f"{what}, or set triage.provider = 'cpu'; look again: {again}; then restart the compute role"
 
     def _check_inputs(self, inputs: Arrays) -> None:
         for one in self.card.file.inputs:

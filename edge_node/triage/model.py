@@ -55,11 +55,15 @@ class Terms:
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
 
-def make_engine(folder: Path, device: Device, prepare: Callable[[], None] | None) -> Engine:
-    """In the worker: read the package once more (what is hashed here is what runs), load and prove it."""
+def make_engine(card: Card, device: Device, prepare: Callable[[], None] | None) -> Engine:
+    """In the worker: read the package once more (what is hashed here is what runs), load and prove it, at the
+    thresholds in force. Raises `Stop`, also of a package that is another than `card` by now."""
     if prepare is not None:
         prepare()
-    return Engine(load_card(folder), device, Runtime())
+    fresh = load_card(card.folder, card.site)
+    if fresh.package != card.package:
+        raise fresh.wrong("it is another package than was checked before (its address differs)")
+    return Engine(replace(fresh, thresholds=card.thresholds), device, Runtime())
 
 
 def admitted(source: Source, terms: Terms) -> tuple[Card, str]:
@@ -206,7 +210,7 @@ class LoadedModel:
 
     def _unfit(self, error: Stop) -> Stop | ModelFault:
         """What a worker that refuses to start says about the role, or about this model."""
-        return error if error.code == "triage.no-gpu" else self._fault("model.unproven", error.message)
+        return error if error.code == "triage.no-gpu" else self._fault(error.code, error.message)
 
     def _proven(self, deadline: float) -> bool:
         """Raises `OutOfTime` when the time of the study is over before: the worker is ended then, and proven anew when
@@ -232,13 +236,14 @@ def load_model(
 ) -> LoadedModel:
     """Check a package, start its worker and prove it. `prepare` runs first in the worker.
 
-    Raises `Stop`: as `admitted`, ``triage.no-gpu``, ``triage.parity``, ``triage.model-crashed``.
+    Raises `Stop`: as `admitted`, ``triage.no-gpu``, ``triage.parity``, ``triage.parity-unproven``,
+    ``triage.model-crashed``.
     Radiomics refuse no model: what measures them starts beside it.
     """
     card, trust = admitted(source, terms)
     if why := card.runnable():
         raise card.wrong(why)
-    process = ModelProcess(card.file.name, make, (source.folder, device, prepare))
+    process = ModelProcess(card.file.name, make, (card, device, prepare))
     if (asked := card.file.radiomics) is not None:
         process.companion = Companion(card.file.name, asked.features, prepare)
     try:

@@ -25,7 +25,6 @@ import structlog
 from numpy.typing import NDArray
 
 from edge_node.domain.errors import EdgeNodeError, Retry, Stop
-from edge_node.triage.agreement import Agreement
 from edge_node.triage.engine import BadInput, BadOutput
 from edge_node.triage.runner import Arrays, DeviceLost, OutOfDeviceMemory, OutOfTime
 from edge_node.triage.turns import Turns
@@ -37,6 +36,7 @@ log = structlog.get_logger()
 
 START_S: Final = 180.0  # a GPU library may take long the first time
 GRACE_S: Final = 2.0  # for the soft stop, before the hard one
+SPARE_S: Final = 10.0  # of a start, to tell what came of it
 _MESSAGE: Final = 1 << 16
 _DTYPES: Final = frozenset(
     {"float32", "float16", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64", "bool"}
@@ -55,8 +55,8 @@ class Runs(Protocol):
     def placement(self) -> Mapping[str, int]: ...
     @property
     def worst(self) -> float: ...
-    @property
-    def parity(self) -> Agreement | None: ...
+
+    def agree(self, known: Mapping[str, Any] | None, limit_s: float, /) -> Mapping[str, Any] | None: ...
 
     def run(self, inputs: Arrays, time_limit_s: float, /) -> Arrays: ...
 
@@ -132,15 +132,16 @@ def _serve(pipe: socket.socket, make: Make, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the role, which then ends this process
     with contextlib.suppress(OSError):  # if memory runs out, this process goes, not the role
         Path("/proc/self/oom_score_adj").write_text("500")
-    _, handles, _, _ = socket.recv_fds(pipe, 16, 2)
+    message, handles, _, _ = socket.recv_fds(pipe, _MESSAGE, 2)
+    told = json.loads(message)
     given, made = (_Memory(handle) for handle in handles)
     try:
         engine = make(*arguments)
+        parity = engine.agree(told["parity"], told["until"] - SPARE_S - time.monotonic())
     except EdgeNodeError as error:
         code = error.exit_code if isinstance(error, Stop) else 0
         _tell(pipe, ["stop", error.code, error.message, error.hint, code])
         return
-    parity = engine.parity.plain() if engine.parity is not None else None
     _tell(pipe, ["ready", engine.variant, engine.provider, engine.placement, engine.worst, parity])
     while message := pipe.recv(_MESSAGE):
         question = json.loads(message)
@@ -233,7 +234,10 @@ class ModelProcess:
         process.start()
         theirs.close()
         self._process, self._pipe, self._ready, self._since = process, ours, False, time.monotonic()
-        socket.send_fds(ours, [b"memory"], [self._given.fd, self._made.fd])
+        # What agreed with the CPU is not asked again in the middle of the work, as long as it runs where it ran. The
+        # clock is the machine's, the same in both processes.
+        told = {"parity": self.started.parity if self.started else None, "until": self._since + START_S}
+        socket.send_fds(ours, [json.dumps(told).encode()], [self._given.fd, self._made.fd])
         self.restarts += 1
 
     def _told_within(self, limit_s: float) -> bool:

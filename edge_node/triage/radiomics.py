@@ -30,7 +30,6 @@ class Measurer:
 
     provider = PROVIDER
     placement: Mapping[str, int] = {}
-    parity = None
 
     def __init__(self, features: Sequence[Feature]) -> None:
         """Raises `Stop` ``triage.radiomics-missing``, ``triage.radiomics-unproven``."""
@@ -61,6 +60,9 @@ class Measurer:
         except Exception as error:  # whatever a library of geometry raises about a strange shape
             raise RuntimeError(f"not measured ({type(error).__name__})") from None
         return {"values": values, "voxels": np.array([int(region.sum())], np.int64)}
+
+    def agree(self, _known: object, _limit_s: float) -> None:
+        """The CPU alone measures."""
 
     def prove(self) -> float:
         """The published values of the digital phantom. Raises `Stop` ``triage.radiomics-unproven``."""

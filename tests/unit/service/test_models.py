@@ -23,7 +23,7 @@ from edge_node.domain.errors import Quarantine, Stop
 from edge_node.domain.finding import TriageOutcome
 from edge_node.domain.model import SHIPPED, Stage
 from edge_node.domain.study import Role
-from edge_node.service import doctor, models_in_force
+from edge_node.service import activation, doctor, models_in_force
 from edge_node.service import models as service
 from edge_node.service.activation import in_words
 from edge_node.service.models_in_force import ModelsInForce
@@ -206,7 +206,7 @@ def test_a_package_that_was_changed_on_the_disk_is_quarantined_and_told_in_every
     with force.begin() as triage:
         finding = triage.judge(study()).top
     assert finding is not None
-    assert finding.reason.startswith("model.unproven")
+    assert finding.reason.startswith("triage.model-invalid: ")
     assert stages(config) == {"1.1.0": "quarantined"}
     assert force.refresh()
     with force.begin() as triage:
@@ -257,7 +257,9 @@ def on_a_gpu(kind):
     return load
 
 
-def test_a_model_that_does_not_agree_on_its_gpu_never_speaks_and_the_reason_is_told(tmp_path, config, monkeypatch):
+def test_a_model_that_does_not_agree_on_its_gpu_waits_in_its_stage_and_the_reason_is_told(
+    tmp_path, config, monkeypatch
+):
     monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.WrongOnItsGpu))
     node = open_node(config, Role.COMPUTE)
     force = ModelsInForce(node)
@@ -271,11 +273,71 @@ def test_a_model_that_does_not_agree_on_its_gpu_never_speaks_and_the_reason_is_t
     finally:
         force.close()
         node.database.close()
-    assert stages(config) == {"1.1.0": "quarantined"}
+    assert stages(config) == {"1.1.0": "shadow"}
     row = told_of(tmp_path, config, "list")[0]
-    assert (row["code"], row["ran_on"]) == ("triage.parity", None)
+    assert (row["stage"], row["code"], row["ran_on"]) == ("shadow", "", None)
+    monkeypatch.setattr(service, "load_model", on_a_gpu(engines.WrongOnItsGpu))
     looked = next(check for check in doctor._models(config) if check.name == f"model {NAME}")
-    assert (looked.result, looked.hint) == ("fail", f"edge-node model verify {NAME} 1.1.0")
+    assert (looked.result, looked.detail.partition(":")[0]) == ("fail", "triage.parity")
+    assert looked.hint.startswith(
+        "mend driver or CUDA, or set triage.provider = 'cpu'; look again: edge-node model verify"
+    )
+    monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.SoundGpu))  # the driver was mended
+    node = open_node(config, Role.COMPUTE)
+    force = ModelsInForce(node)
+    try:
+        assert versions(force) == ["1.1.0 shadow"]
+    finally:
+        force.close()
+        node.database.close()
+
+
+def test_a_gpu_that_errs_when_a_worker_comes_back_takes_the_model_out_and_not_out_of_its_stage(
+    tmp_path, config, monkeypatch
+):
+    monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.MovesToAWrongGpu))
+    node = open_node(config, Role.COMPUTE)
+    force = ModelsInForce(node)
+    try:
+        with force.begin() as triage:
+            result = triage.judge(study())
+        assert result.top is not None
+        assert result.top.reason.startswith("triage.parity: model ref-ct-head-hyperdensity")
+        assert any("OUT OF SERVICE: triage.parity" in label for label in force.labels())
+    finally:
+        force.close()
+        node.database.close()
+    assert stages(config) == {"1.1.0": "shadow"}
+
+
+def test_what_a_worker_runs_on_when_it_comes_back_is_remembered_too(config, monkeypatch):
+    monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.LosesItsGpu))
+    node = open_node(config, Role.COMPUTE)
+    force = ModelsInForce(node)
+    try:
+        for _ in range(2):
+            with force.begin() as triage:
+                assert triage.judge(study()).top is not None
+        with node.database.read() as connection:
+            told = [e.detail for e in audit.entries(connection) if e.action == "model.activation"]
+    finally:
+        force.close()
+        node.database.close()
+    assert [(one["provider"], one["variant"]) for one in told] == [
+        ("CUDAExecutionProvider", "fp32"),
+        ("CPUExecutionProvider", "int8"),
+    ]
+
+
+def test_the_last_digits_of_a_gpu_are_no_news_and_a_decision_that_turned_is():
+    def figures(flips, worst, seconds):
+        apart = {"items": 20, "decisions": 20, "flips": flips, "worst": worst}
+        parity = {"reference": "int8", "device": apart, "variants": apart, "seconds": seconds}
+        return {"provider": "CUDAExecutionProvider", "variant": "fp32", "parity": parity}
+
+    assert activation._telling(figures(0, 0.0011, 2)) == activation._telling(figures(0, 0.0012, 3))
+    assert activation._telling(figures(0, 0.0011, 2)) != activation._telling(figures(1, 0.0011, 2))
+    assert activation._telling(figures(0, 0.0, 2)) != activation._telling({**figures(0, 0.0, 2), "parity": None})
 
 
 def test_what_ran_beside_the_cpu_is_remembered_once_and_shown_and_so_is_the_way_back(tmp_path, config, monkeypatch):

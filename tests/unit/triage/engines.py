@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_node.triage.card import load_card
+from edge_node.triage.card import Card, load_card
 from edge_node.triage.engine import Engine
 from edge_node.triage.runner import CPU, CUDA, Device, DeviceLost, OutOfDeviceMemory, Runtime, Session, providers_for
 
@@ -21,7 +21,7 @@ class Stub:
     """What an engine is to its worker, without onnxruntime: it starts in a fraction of the time, raises nothing on any
     study and fails as `fail` says."""
 
-    variant, provider, worst, parity = "int8", CPU, 0.0, None
+    variant, provider, worst = "int8", CPU, 0.0
 
     def __init__(self, folder: Path, device: Device) -> None:
         self.card, self.mark = load_card(folder), folder.parent / "failed-once"
@@ -30,6 +30,9 @@ class Stub:
     def run(self, inputs, time_limit_s):
         self.fail()
         return {"logits": np.full((len(inputs["slabs"]), 1, 40, 40), -5, np.float32)}
+
+    def agree(self, known, limit_s):
+        return None
 
     def prove(self) -> float:
         return self.worst
@@ -186,6 +189,42 @@ class WrongOnItsGpu(Engine):
         super().__init__(load_card(folder), Device("auto", threads=1), FakeGpu(wrong=louder))
 
 
+class MovesToAWrongGpu(Engine):
+    """Runs on the CPU until its worker dies, then on a GPU that errs."""
+
+    def __init__(self, folder: Path, device: Device) -> None:
+        self.mark, self.runs = folder.parent / "moved", 0
+        runtime = FakeGpu(devices=int(self.mark.exists()), wrong=louder)
+        super().__init__(load_card(folder), Device("auto", threads=1), runtime)
+
+    def run(self, inputs, time_limit_s):
+        self.runs += 1
+        if self.runs > 1 and self.provider == CPU:  # the first is the golden one
+            self.mark.touch()
+            raise DeviceLost
+        return super().run(inputs, time_limit_s)
+
+
+class WrongOnceItDied(Engine):
+    """A GPU that would be found out by a comparison as soon as there is the mark."""
+
+    def __init__(self, folder: Path, device: Device) -> None:
+        wrong = louder if (folder.parent / "failed-once").exists() else None
+        super().__init__(load_card(folder), Device("auto", threads=1), FakeGpu(wrong=wrong))
+
+
+class TellsItsCard(Stub):
+    """Says for whom and with which threshold it would decide."""
+
+    def __init__(self, card: Card) -> None:
+        self.placement = {card.site: 1}
+        self.worst = card.point("int8", card.first).threshold
+
+
+def tells_its_card(card, device, prepare):
+    return TellsItsCard(card)
+
+
 def louder(outputs):
     return {name: array + np.float32(6) for name, array in outputs.items()}
 
@@ -196,7 +235,11 @@ class LosesItsGpu(Engine):
     def __init__(self, folder: Path, device: Device) -> None:
         self.mark, self.runs = folder.parent / "failed-once", -1000  # while it is proven it stays
         super().__init__(load_card(folder), Device("auto", threads=1), FakeGpu(devices=int(not self.mark.exists())))
+
+    def agree(self, known, limit_s):
+        found = super().agree(known, limit_s)
         self.runs = 0
+        return found
 
     def run(self, inputs, time_limit_s):
         self.runs += 1
@@ -206,9 +249,9 @@ class LosesItsGpu(Engine):
         return super().run(inputs, time_limit_s)
 
 
-def crashes_at_start(folder, device, prepare):
+def crashes_at_start(card, device, prepare):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def build(kind, folder, device, prepare):
-    return kind(folder, device)
+def build(kind, card, device, prepare):
+    return kind(card.folder, device)

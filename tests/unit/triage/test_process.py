@@ -232,7 +232,7 @@ def test_a_package_that_changed_is_found_out_by_a_later_study_too_and_the_role_g
         (package / "model.onnx").write_bytes(b"junk")
         with pytest.raises(ModelFault) as caught:
             model.run(slabs(2), soon(), 100)
-    assert caught.value.reason == "model.unproven"
+    assert caught.value.reason == "triage.model-invalid"
 
 
 def test_whoever_waits_for_a_turn_waits_no_longer_than_the_time_there_is(package):
@@ -350,7 +350,7 @@ def test_a_package_that_changes_while_it_runs_is_found_out_at_the_next_start(pac
         (package / "model.onnx").write_bytes(bytes(data))
         with pytest.raises(ModelFault) as caught:
             model.run(slabs(1), soon(), 100)
-    assert caught.value.reason == "model.unproven"
+    assert caught.value.reason == "triage.model-invalid"
     assert "sha256 differs" in caught.value.text
 
 
