@@ -49,8 +49,12 @@ def suggested(one: dict[str, Any]) -> str:
 
 
 def figures(result: dict[str, Any] | None) -> Iterator[str]:
-    """What was measured of flagged regions, a line each: finding, IBSI name and code, value, unit."""
+    """What was measured of flagged regions, a line each: finding, name and code, value, unit; and what they are of, or
+    why there are none."""
     for finding in (result or {}).get("findings", ()):
+        for note in finding.get("quality", ()):
+            if note.startswith("radiomics."):
+                yield f"{finding['code']['meaning']}: {note.partition(': ')[2]}"
         for one in finding.get("radiomics", ()):
             said, unit = one["code"], "" if one["unit"] == "1" else f" {one['unit']}"
             yield f"{finding['code']['meaning']}: {said['meaning']} ({said['value']}) {one['value']:.6g}{unit}"

@@ -28,7 +28,8 @@ PHANTOM_MM: Final = 2.0
 @dataclass(frozen=True, slots=True)
 class Feature:
     """One feature: code and name of the IBSI, unit (UCUM) for an image in HU, what the library calls it, and its
-    published value of the digital phantom with the tolerance (where none is published: half of the last digit)."""
+    published value of the digital phantom with the tolerance (where none is published: half of the last digit);
+    `meaning` is how PS3.16 calls the code, if it does and otherwise than the IBSI."""
 
     code: str
     name: str
@@ -36,32 +37,50 @@ class Feature:
     library: str
     phantom: float
     tolerance: float
+    meaning: str = ""
 
     @property
     def concept(self) -> Code:
-        """As a coded concept (PS3.16 Table 8-1 has the scheme)."""
-        return Code(self.code, SCHEME, self.name)
+        """As a coded concept (PS3.16 Table 8-1 has the scheme, CID 7477 the meanings of the shape features; it has
+        none of the intensity statistics, which keep the name of the IBSI)."""
+        return Code(self.code, SCHEME, self.meaning or self.name)
 
 
 MORPHOLOGY: Final = (
-    Feature("RNU0", "Volume (mesh)", "mm3", "morph_volume", 556, 4),
-    Feature("YEKZ", "Volume (voxel counting)", "mm3", "morph_vol_approx", 592, 4),
-    Feature("C0JK", "Surface area (mesh)", "mm2", "morph_area_mesh", 388, 3),
-    Feature("2PR5", "Surface to volume ratio", "/mm", "morph_av", 0.698, 0.004),
+    Feature("RNU0", "Volume (mesh)", "mm3", "morph_volume", 556, 4, "Volume of Mesh"),
+    Feature("YEKZ", "Volume (voxel counting)", "mm3", "morph_vol_approx", 592, 4, "Volume from Voxel Summation"),
+    Feature("C0JK", "Surface area (mesh)", "mm2", "morph_area_mesh", 388, 3, "Surface Area of Mesh"),
+    Feature("2PR5", "Surface to volume ratio", "/mm", "morph_av", 0.698, 0.004, "Surface to Volume Ratio"),
     Feature("SKGS", "Compactness 1", "1", "morph_comp_1", 0.0411, 0.0003),
     Feature("BQWJ", "Compactness 2", "1", "morph_comp_2", 0.599, 0.004),
-    Feature("KRCK", "Spherical disproportion", "1", "morph_sph_dispr", 1.19, 0.01),
+    Feature("KRCK", "Spherical disproportion", "1", "morph_sph_dispr", 1.19, 0.01, "Spherical Disproportion"),
     Feature("QCFX", "Sphericity", "1", "morph_sphericity", 0.843, 0.005),
     Feature("25C7", "Asphericity", "1", "morph_asphericity", 0.186, 0.001),
-    Feature("KLMA", "Centre of mass shift", "mm", "morph_com", 0.672, 0.004),
-    Feature("L0JK", "Maximum 3D diameter", "mm", "morph_diam", 13.1, 0.1),
-    Feature("TDIC", "Major axis length", "mm", "morph_pca_maj_axis", 11.4, 0.1),
-    Feature("P9VJ", "Minor axis length", "mm", "morph_pca_min_axis", 9.31, 0.06),
-    Feature("7J51", "Least axis length", "mm", "morph_pca_least_axis", 8.54, 0.05),
+    Feature("KLMA", "Centre of mass shift", "mm", "morph_com", 0.672, 0.004, "Centre of Mass Shift"),
+    Feature("L0JK", "Maximum 3D diameter", "mm", "morph_diam", 13.1, 0.1, "Maximum 3D Diameter of a Mesh"),
+    Feature("TDIC", "Major axis length", "mm", "morph_pca_maj_axis", 11.4, 0.1, "Major Axis in 3D Length"),
+    Feature("P9VJ", "Minor axis length", "mm", "morph_pca_min_axis", 9.31, 0.06, "Minor Axis in 3D Length"),
+    Feature("7J51", "Least axis length", "mm", "morph_pca_least_axis", 8.54, 0.05, "Least Axis in 3D Length"),
     Feature("Q3CK", "Elongation", "1", "morph_pca_elongation", 0.816, 0.005),
     Feature("N17B", "Flatness", "1", "morph_pca_flatness", 0.749, 0.005),
-    Feature("PBX1", "Volume density (axis-aligned bounding box)", "1", "morph_vol_dens_aabb", 0.869, 0.005),
-    Feature("R59B", "Area density (axis-aligned bounding box)", "1", "morph_area_dens_aabb", 0.866, 0.005),
+    Feature(
+        "PBX1",
+        "Volume density (axis-aligned bounding box)",
+        "1",
+        "morph_vol_dens_aabb",
+        0.869,
+        0.005,
+        "Volume Density in Frame of Reference Axis Aligned Bounding Box",
+    ),
+    Feature(
+        "R59B",
+        "Area density (axis-aligned bounding box)",
+        "1",
+        "morph_area_dens_aabb",
+        0.866,
+        0.005,
+        "Area Density in Frame of Reference Axis Aligned Bounding Box",
+    ),
 )
 STATISTICS: Final = (
     Feature("Q4LE", "Mean intensity", _HU, "stat_mean", 2.15, 0.005),

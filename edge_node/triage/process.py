@@ -37,6 +37,7 @@ log = structlog.get_logger()
 START_S: Final = 180.0  # a GPU library may take long the first time
 GRACE_S: Final = 2.0  # for the soft stop, before the hard one
 SPARE_S: Final = 10.0  # of a start, to tell what came of it
+KEPT: Final = 64 << 20  # bytes of shared memory that stay for the next question
 _MESSAGE: Final = 1 << 16
 _DTYPES: Final = frozenset(
     {"float32", "float16", "float64", "uint8", "int8", "uint16", "int16", "int32", "int64", "bool"}
@@ -106,7 +107,7 @@ class _Memory:
         return layout
 
     def read(self, layout: list[list[Any]]) -> Arrays:
-        """The arrays of a layout. Raises ValueError when it does not fit the memory."""
+        """The arrays of a layout, once: they may be gone then. Raises ValueError when it does not fit the memory."""
         size, arrays = os.fstat(self.fd).st_size, {}
         for name, dtype, shape, at in layout:
             if dtype not in _DTYPES or not all(isinstance(axis, int) and axis >= 0 for axis in shape):
@@ -119,6 +120,8 @@ class _Memory:
             while got < bytes_:
                 got += os.preadv(self.fd, [view[got : got + (1 << 30)]], at + got)
             arrays[str(name)] = array
+        if size > KEPT:  # one large study shall not hold memory for ever
+            os.ftruncate(self.fd, 0)
         return arrays
 
 

@@ -23,7 +23,7 @@ from edge_node.triage.process import GRACE_S
 from edge_node.triage.runner import Arrays
 
 MOST_S: Final = 10.0  # for all findings of a study together
-MOST_VOXELS: Final = 16 << 20  # of the box round the region
+MOST_VOXELS: Final = 16 << 20  # of the boxes round the regions of a study: they are kept until all models have judged
 LEVEL: Final = 0.5
 Triple = tuple[float, float, float]
 
@@ -34,6 +34,7 @@ class Areas:
     def __init__(self) -> None:
         # The finding is kept so that its id stays its own.
         self._found: dict[int, tuple[Finding, LoadedModel, Arrays | str, str]] = {}
+        self._room = MOST_VOXELS
 
     def mark(
         self, model: LoadedModel, finding: Finding, hu: NDArray[np.generic], chances: Floats, spacing: Triple
@@ -41,7 +42,10 @@ class Areas:
         """Remember the region of a finding, if it is flagged and the card asks. `hu` is (z, y, x) on `spacing` mm,
         `chances` 0..1 on the same grid or on cells of whole pixels of it."""
         if model.process.companion is not None and finding.verdict is Verdict.FLAGGED:
-            self._found[id(finding)] = (finding, model, _region(hu, chances, spacing), _told(hu, chances, spacing))
+            region = _region(hu, chances, spacing, self._room)
+            if not isinstance(region, str):
+                self._room -= region["hot"].size
+            self._found[id(finding)] = (finding, model, region, _told(hu, chances, spacing))
 
     def measured(
         self, findings: Sequence[tuple[Finding, KeyImage | None]], deadline: float, urgency: float
@@ -100,8 +104,9 @@ def _mm(lengths: Sequence[float]) -> str:
     return " x ".join(f"{one:.3g}" for one in lengths) + " mm"
 
 
-def _region(hu: NDArray[np.generic], chances: Floats, spacing: Triple) -> Arrays | str:
-    """What the process is asked: the box round the region, and the strongest place in it; or why there is none."""
+def _region(hu: NDArray[np.generic], chances: Floats, spacing: Triple, room: int) -> Arrays | str:
+    """What the process is asked: the box round the region, and the strongest place in it; or why there is none. `room`
+    is how many voxels the box may have."""
     strongest = int(chances.argmax())
     if not chances.flat[strongest] >= LEVEL:
         return f"radiomics.no-region: the model's map is nowhere {LEVEL:g} or more"
@@ -110,8 +115,8 @@ def _region(hu: NDArray[np.generic], chances: Floats, spacing: Triple) -> Arrays
     box = _box(hot, seed)
     hot = hot[box]
     grown = [n // m for n, m in zip(hu.shape, chances.shape, strict=True)]
-    if hot.size * int(np.prod(grown)) > MOST_VOXELS:
-        return "radiomics.too-large: the region is larger than the node measures"
+    if hot.size * int(np.prod(grown)) > room:
+        return "radiomics.too-large: the regions of the study are larger than the node measures"
     for axis, times in enumerate(grown):
         hot = np.repeat(hot, times, axis=axis) if times > 1 else hot
     whole = tuple(slice(one.start * n, one.stop * n) for one, n in zip(box, grown, strict=True))

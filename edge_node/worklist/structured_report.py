@@ -51,6 +51,7 @@ from edge_node.worklist.words import (
     VERDICT,
     VERDICTS,
     advised,
+    radiomics,
     told_late,
 )
 
@@ -172,7 +173,7 @@ def _group(
     group[0].ContentSequence.append(
         TextContentItem(
             name=codes.DCM.Comment,
-            value=told_late(advised(finding), late),
+            value=told_late(advised(finding) + radiomics(finding), late),
             relationship_type=RelationshipTypeValues.CONTAINS,
         )
     )

@@ -39,11 +39,12 @@ UNITS = {  # UCUM
     "[hnsf'U]2": "square Hounsfield unit",
 }
 LATE = "LATE: reading of this study had begun before this result."
+_FIGURES = "radiomics."
 NOT_A_DIAGNOSIS = "AI output, not a diagnosis."
 
 
 def about(finding: Finding) -> str:
-    """The finding in sentences, without the advisory."""
+    """The finding in sentences, without the advisory, nor what its figures are of: see `radiomics`."""
     meaning = finding.code.meaning
     if finding.verdict is Verdict.FLAGGED:
         said = f"{meaning}: flagged for prioritised reading, probability {finding.probability:.2f}"
@@ -53,9 +54,18 @@ def about(finding: Finding) -> str:
         said += " This does not exclude any finding."
     else:
         said = f"{meaning}: could not be judged ({finding.reason or 'no reason given'})."
-    warnings = f" Input: {'; '.join(finding.quality)}." if finding.quality else ""
+    odd = [note for note in finding.quality if not note.startswith(_FIGURES)]
+    warnings = f" Input: {'; '.join(odd)}." if odd else ""
     label = f" Model: {finding.model.label}." if finding.model.label else ""
     return f"{said}{warnings}{label}"
+
+
+def radiomics(finding: Finding) -> str:
+    """What the figures of a finding are of, and why some are missing, in one sentence for those who read them; "" where
+    none were asked for. How a node gets what it lacks is for its administrator."""
+    notes = [note.removeprefix(_FIGURES).partition(": ") for note in finding.quality if note.startswith(_FIGURES)]
+    said = ["not available on this node" if code == "unavailable" else text for code, _, text in notes]
+    return f" Radiomics: {'; '.join(said)}." if said else ""
 
 
 def advised(finding: Finding) -> str:

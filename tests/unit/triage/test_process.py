@@ -439,3 +439,16 @@ def test_a_worker_loads_nothing_that_reads_dicom():
         "print([m for m in ('pydicom', 'PIL', 'sqlalchemy', 'mirp', 'scipy') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_the_memory_of_a_large_question_is_given_back_and_that_of_a_small_one_stays(monkeypatch):
+    memory = process._Memory(os.memfd_create("test"))
+    small, large = np.arange(10, dtype=np.uint8), np.arange(1000, dtype=np.int64)
+    monkeypatch.setattr(process, "KEPT", 100)
+    try:
+        for array, left in ((small, 10), (large, 0), (small, 10)):
+            (got,) = memory.read(memory.write({"a": array})).values()
+            np.testing.assert_array_equal(got, array)
+            assert os.fstat(memory.fd).st_size == left
+    finally:
+        os.close(memory.fd)

@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from mirp._features.feature_generator import generate_features
 from mirp.settings.feature_parameters import FeatureExtractionSettingsClass
+from pydicom.sr._concepts_dict import concepts
 from scipy import ndimage
 
 from edge_node.demo.phantom import head_phantom
 from edge_node.domain.errors import Stop
-from edge_node.domain.finding import TriageOutcome, TriageResult, Verdict, result_from_json, result_to_json
+from edge_node.domain.finding import Code, TriageOutcome, TriageResult, Verdict, result_from_json, result_to_json
 from edge_node.triage import companion, ibsi, radiomics, regions
 from edge_node.triage.card import load_card
 from edge_node.triage.judge import Triage
@@ -204,9 +205,34 @@ def test_what_is_hot_far_away_makes_nothing_larger_and_what_is_connected_is_insi
     chances[10:14, 20:30, 20:30], chances[12, 25, 25] = 0.7, 0.9
     chances[14, 30, 30] = 0.6  # touches by its corner alone
     chances[0, 0, 0] = chances[39, 59, 59] = 0.8  # stray
-    made = regions._region(np.zeros(chances.shape, np.int16), chances, (1.0, 1.0, 1.0))
+    made = regions._region(np.zeros(chances.shape, np.int16), chances, (1.0, 1.0, 1.0), 605)
     assert (made["hu"].shape, made["hu"].base, made["seed"].tolist()) == ((5, 11, 11), None, [2, 5, 5])
     assert made["hot"].sum() == 401
+    small = regions._region(np.zeros(chances.shape, np.int16), chances, (1.0, 1.0, 1.0), 604)
+    assert small == "radiomics.too-large: the regions of the study are larger than the node measures"
+
+
+def test_the_regions_of_one_study_share_one_room(package, monkeypatch):
+    monkeypatch.setattr(regions, "MOST_VOXELS", 1000)
+    model_ = measuring(package)
+    try:
+        finding = replace(judged(model_, box()), radiomics=(), quality=())
+        areas, ones = regions.Areas(), np.ones((4, 10, 10), np.float32)
+        found = [replace(finding) for _ in range(4)]
+        for one in found:
+            areas.mark(model_, one, np.zeros((4, 10, 10), np.int16), ones, (1, 1, 1))
+        told = areas.measured([(one, None) for one in found], time.monotonic() + 60, 100)
+    finally:
+        model_.process.close()
+    codes = [one.quality[0].partition(":")[0] for one, _ in told]
+    assert codes == ["radiomics.region"] * 2 + ["radiomics.too-large"] * 2
+
+
+def test_features_are_called_as_dicom_calls_their_codes():
+    called = {code: meaning for codes in concepts["IBSI"].values() for code, (meaning, _) in codes.items()}
+    assert {one.code for one in ibsi.FEATURES} - called.keys() == {one.code for one in ibsi.STATISTICS}
+    for one in ibsi.FEATURES:
+        assert one.concept == Code(one.code, "IBSI", called.get(one.code, one.name))
 
 
 @given(hnp.arrays(np.bool_, (4, 5, 6), elements=st.booleans()), st.data())

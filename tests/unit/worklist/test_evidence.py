@@ -21,7 +21,7 @@ from edge_node.triage.ibsi import FEATURES
 from edge_node.worklist.header import report_reference
 from edge_node.worklist.identity import WriteBackIdentity
 from edge_node.worklist.uids import result_uid
-from edge_node.worklist.words import UNITS
+from edge_node.worklist.words import UNITS, about, radiomics
 from edge_node.worklist.writer import Standing
 from tests.results_back import (
     JAPANESE,
@@ -125,17 +125,30 @@ def test_the_report_says_what_was_found_by_which_model() -> None:
 
 
 def test_radiomics_are_measurements_with_the_codes_of_the_ibsi_and_their_units() -> None:
-    volume = Radiomic(Code("RNU0", "IBSI", "Volume (mesh)"), 14412.345678901234, "mm3")
+    volume = Radiomic(Code("RNU0", "IBSI", "Volume of Mesh"), 14412.345678901234, "mm3")
     mean = Radiomic(Code("Q4LE", "IBSI", "Mean intensity"), -61.5, "[hnsf'U]")
     result = TriageResult(TriageOutcome.FINDING, findings=(finding(radiomics=(volume, mean)),))
     report = made(result)[0]
     numbers = {item.ConceptNameCodeSequence[0].CodeValue: item for item in content(report) if item.ValueType == "NUM"}
     assert [*numbers][1:] == ["RNU0", "Q4LE"]  # after the probability
     name, value = numbers["RNU0"].ConceptNameCodeSequence[0], numbers["RNU0"].MeasuredValueSequence[0]
-    assert (name.CodingSchemeDesignator, name.CodeMeaning) == ("IBSI", "Volume (mesh)")
+    assert (name.CodingSchemeDesignator, name.CodeMeaning) == ("IBSI", "Volume of Mesh")
     unit = value.MeasurementUnitsCodeSequence[0]
     assert (value.NumericValue, unit.CodeValue, unit.CodingSchemeDesignator) == (14412.3, "mm3", "UCUM")
     assert numbers["Q4LE"].MeasuredValueSequence[0].NumericValue == -61.5
+
+
+def test_the_report_says_what_the_figures_are_of_and_calls_it_no_warning_of_the_input() -> None:
+    of = "of the area where the model's map is at least 0.5, on voxels of 3 x 1 x 1 mm; not a segmentation"
+    noted = finding(quality=("quality.noise: 3", f"radiomics.region: {of}", "radiomics.undefined: 1 of 9"))
+    said = texts(made(TriageResult(TriageOutcome.FINDING, findings=(noted,)))[0])
+    assert f" Radiomics: {of}; 1 of 9." in said
+    assert " Input: quality.noise: 3. " in said
+    assert "radiomics." not in said
+    assert "Radiomics" not in about(noted)  # where there are no figures
+    less = finding(quality=("radiomics.unavailable: triage.radiomics-missing: none; pip install it",))
+    assert (radiomics(less), radiomics(finding())) == (" Radiomics: not available on this node.", "")
+    assert "Input:" not in about(less)
 
 
 def test_every_unit_of_a_feature_has_its_meaning() -> None:
