@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,8 +27,10 @@ from edge_node.triage.turns import Precedence
 
 log = structlog.get_logger()
 
+_UNPROVEN = "triage.parity-unproven"
+AGAIN_S = 1800.0  # after that it is tried to prove what could not be: the machine may have been busy
 # What the site has to settle, not the package: it waits in its stage, with the reason, and not in quarantine.
-_SITE = ("triage.model-unsigned", "triage.model-signature", "triage.parity", "triage.parity-unproven")
+_SITE = ("triage.model-unsigned", "triage.model-signature", "triage.parity", _UNPROVEN)
 LOADED_AT_ONCE = 4
 _ROLE = ("triage.no-gpu", "triage.onnxruntime-owner")
 
@@ -50,6 +54,7 @@ class ModelsInForce:
         self._old: list[LoadedModel] = []
         self._noted: dict[str, Started] = {}  # by package
         self._generation = -1
+        self._again = math.inf  # monotonic
         for error in take_in_packaged(node.config, self._models):
             log.error("model.refused", code=error.code, message=error.message, hint=error.hint)
         self._triage = self._of([])
@@ -88,8 +93,9 @@ class ModelsInForce:
         `trials` models in shadow are left for the next time, if any speaks."""
         with self._loading:
             generation = self._models.generation()
-            if generation == self._generation:
+            if generation == self._generation and time.monotonic() < self._again:
                 return False
+            self._again = math.inf
             wanted = [one for one in self._models.all() if one.stage in (*RUNNING, Stage.QUARANTINED)]
             later: list[Registered] = []
             if not trials and any(one.stage in SPEAKING for one in wanted):
@@ -108,6 +114,8 @@ class ModelsInForce:
                     absent.append(f"{one.name} {one.version}: {one.code}: {one.message}")
                 else:
                     absent.append(f"{one.name} {one.version}: {model.code}: {model.message}")
+                    if model.code == _UNPROVEN:
+                        self._again = time.monotonic() + AGAIN_S
                     if model.code not in _SITE:
                         self._models.quarantine(one.package, model.code, model.message)
             with self._lock:
@@ -177,6 +185,7 @@ class ModelsInForce:
         code, _, message = model.fault.partition(": ")
         if code in _SITE:
             log.error("model.waits", model=model.card.file.name, code=code, message=message)
+            self._again = time.monotonic() + AGAIN_S if code == _UNPROVEN else self._again
             return
         log.error("model.quarantined", model=model.card.file.name, code=code, message=message)
         try:

@@ -310,6 +310,25 @@ def test_a_gpu_that_errs_when_a_worker_comes_back_takes_the_model_out_and_not_ou
     assert stages(config) == {"1.1.0": "shadow"}
 
 
+def test_what_could_not_be_proven_waits_in_its_stage_and_is_tried_again_after_a_while(config, monkeypatch):
+    monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.NotInTime))
+    node = open_node(config, Role.COMPUTE)
+    force = ModelsInForce(node)
+    try:
+        assert any("triage.parity-unproven: model" in label for label in force.labels())
+        assert not force.refresh()
+        monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.SoundGpu))
+        assert not force.refresh()
+        force._again = time.monotonic()  # the while is over
+        assert force.refresh()
+        assert versions(force) == ["1.1.0 shadow"]
+        assert not force.refresh()
+    finally:
+        force.close()
+        node.database.close()
+    assert stages(config) == {"1.1.0": "shadow"}
+
+
 def test_what_a_worker_runs_on_when_it_comes_back_is_remembered_too(config, monkeypatch):
     monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.LosesItsGpu))
     node = open_node(config, Role.COMPUTE)

@@ -205,6 +205,13 @@ class MovesToAWrongGpu(Engine):
         return super().run(inputs, time_limit_s)
 
 
+class NotInTime(SoundGpu):
+    """A sound GPU beside a CPU that has no time."""
+
+    def agree(self, known, limit_s):
+        return super().agree(known, -1.0)
+
+
 class WrongOnceItDied(Engine):
     """A GPU that would be found out by a comparison as soon as there is the mark."""
 
