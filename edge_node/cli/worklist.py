@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Annotated, Any
 
@@ -20,9 +21,15 @@ Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 
 @app.command("list")
-def list_worklist(ctx: typer.Context, json: Json = False) -> None:
+def list_worklist(
+    ctx: typer.Context,
+    hours: Annotated[
+        float | None, typer.Option(min=0, help="Results of so many hours; default: reading_list.hours.")
+    ] = None,
+    json: Json = False,
+) -> None:
     """Studies in the order they should be read. Advisory: a radiologist reads all of them. Works with the node down."""
-    rows = _rows(ctx)
+    rows = _rows(ctx, hours)
     call: Invocation = ctx.obj
     emit(
         rows,
@@ -52,12 +59,14 @@ def list_worklist(ctx: typer.Context, json: Json = False) -> None:
 @app.command()
 def show(ctx: typer.Context, study: str, json: Json = False) -> None:
     """One study's place in the reading order, and why."""
-    rows = _rows(ctx)
+    rows = _rows(ctx, None)
     call: Invocation = ctx.obj
     number = next((n for n, row in enumerate(rows, start=1) if row["study"] == study), 0)
     if not number:
         raise Quarantine(
-            "worklist.unknown", f"{study} has no place in the reading order", hint="edge-node worklist list"
+            "worklist.unknown",
+            f"{study} has no place in the reading order",
+            hint="edge-node worklist list; one that left it has its place in `edge-node study timeline`",
         )
     place: dict[str, Any] = {"place": number, "of": len(rows), **rows[number - 1]}
     emit(place, json=json or call.json, human=lambda: table(("what", "value"), list(_shown(place))))
@@ -101,10 +110,11 @@ def _shown(place: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         yield key, clock(value) if key == "due" or key.endswith("_at") else value
 
 
-def _rows(ctx: typer.Context) -> list[dict[str, Any]]:
+def _rows(ctx: typer.Context, hours: float | None) -> list[dict[str, Any]]:
     from edge_node.service.snapshot import reading_list
 
     call: Invocation = ctx.obj
-    database = Database(ledger_path(call.load().config), read_only=True)
-    with database.read() as connection:
-        return reading_list(connection)
+    config = call.load().config
+    since = time.time() - (config.reading_list.hours if hours is None else hours) * 3600.0
+    with Database(ledger_path(config), read_only=True).read() as connection:
+        return reading_list(connection, since=since)

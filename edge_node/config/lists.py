@@ -25,7 +25,11 @@ class ReadingList(Section):
     allowed_addresses: Networks = Field(
         default=[], description="Addresses or networks that may connect; empty: any, on this machine only."
     )
-    hours: float = Field(default=72, gt=0, description="An entry leaves the list so long after its result.")
+    hours: float = Field(
+        default=72,
+        gt=0,
+        description="An entry leaves the list, and the reading order of the status page, so long after its result.",
+    )
     search_identity: bool = Field(
         default=False,
         description="Answer queries by name or with wildcards in identity too; for that every envelope is opened.",

@@ -30,6 +30,7 @@ from edge_node.service.node import ledger_path
 from edge_node.service.plots import STYLE as PLOTS
 from edge_node.service.snapshot import reading_list, snapshot
 from edge_node.store.database import Database
+from edge_node.store.readers import Reading
 
 log = structlog.get_logger()
 
@@ -174,7 +175,7 @@ def serve(config: Config) -> int:
     return ExitCode.FINE
 
 
-FINISHED = [str(one) for one in ReadState if one.final]
+FINISHED = [str(Reading.REPORTED), *(str(one) for one in ReadState if one.final)]
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b2733;--dim:#5b6b7a;--paper:#f7f9fb;
 --card:#fff;--line:#dde4ea;--red:#b3261e;--ok:#1b7f4b;--mark:#1f5fa8}
@@ -195,7 +196,8 @@ color:var(--red);font-weight:600}.ok{color:var(--ok)}
 def _render(config: Config) -> str:
     shot = snapshot(config)
     with Database(ledger_path(config), read_only=True).read() as connection:
-        order = [one for one in reading_list(connection) if one["read"] not in FINISHED][:50]
+        since = time.time() - config.reading_list.hours * 3600.0
+        order = [one for one in reading_list(connection, since=since) if one["read"] not in FINISHED][:50]
     sections = [
         _table("Roles", ("role", "state", "pid"), [(r["role"], r["state"], r["pid"]) for r in shot.roles]),
         _table(

@@ -10,17 +10,28 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select
+from sqlalchemy import Connection, Row, func, or_, select
 
 from edge_node.config.schema import Config
 from edge_node.domain.study import StudyState, TaskState
 from edge_node.service.node import ledger_path, spool_path
 from edge_node.service.watching import watched_in
-from edge_node.store import announcements, audit, counted, lost, own_list, priors, studies, tasks
+from edge_node.store import announcements, audit, counted, lost, own_list, priors, readers, studies, tasks
 from edge_node.store.database import Database
 from edge_node.store.lost import Lost
 from edge_node.store.spool import free_bytes
-from edge_node.store.tables import UNDONE, delivery, finding, heartbeat, list_state, quarantine, reading, study, task
+from edge_node.store.tables import (
+    UNDONE,
+    delivery,
+    finding,
+    heartbeat,
+    list_state,
+    quarantine,
+    reader,
+    reading,
+    study,
+    task,
+)
 
 STALE_S = 20.0
 
@@ -222,13 +233,25 @@ def study_detail(connection: Connection, study_key: str) -> dict[str, Any]:
     }
 
 
-def reading_list(connection: Connection) -> list[dict[str, Any]]:
-    """The reading order: smaller tier first, then the earlier due time; `read` is what readers of our own list did."""
+def _said_of(row: Row[Any]) -> str:
+    state = own_list.stands(row.taken, row.number, row.changed_at, row.decided_at)[0]
+    reported = row.reader == readers.Reading.REPORTED and row.at >= row.decided_at
+    return str(readers.Reading.REPORTED if reported and not state.final else state)
+
+
+def reading_list(connection: Connection, *, since: float) -> list[dict[str, Any]]:
+    """The reading order: smaller tier first, then the earlier due time, of results from after `since`.
+
+    `read` is what readers of our own list did, or that there is a report of what was known when it was written.
+    """
     rows = connection.execute(
         select(reading, study.c.modalities, study.c.body_part, study.c.state, study.c.first_received_at)
         .add_columns(list_state.c.state.label("taken"), list_state.c.number, list_state.c.changed_at)
         .join(study, study.c.study_key == reading.c.study_key)
+        .add_columns(reader.c.state.label("reader"), reader.c.at)
         .outerjoin(list_state, list_state.c.study_key == reading.c.study_key)
+        .outerjoin(reader, reader.c.study_key == reading.c.study_key)
+        .where(or_(study.c.triaged_at >= since, study.c.triaged_at.is_(None)))
         .order_by(reading.c.tier, reading.c.due)
     )
     return [
@@ -243,7 +266,7 @@ def reading_list(connection: Connection) -> list[dict[str, Any]]:
             "modalities": r.modalities,
             "body_part": r.body_part,
             "state": r.state,
-            "read": str(own_list.stands(r.taken, r.number, r.changed_at, r.decided_at)[0]),
+            "read": _said_of(r),
             "arrived_at": r.first_received_at,
             "written_at": r.written_at,
         }

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine, delete, func, insert, select, text, update
 
 from edge_node.domain.study import DeliveryState
+from edge_node.service import snapshot
 from edge_node.store import counted, due, lost, own_list, studies, tables
 from edge_node.store.database import Database
 from tests.unit.store.conftest import Store
@@ -32,6 +33,7 @@ ASKED: dict[str, Question] = {
     "the reading list": lambda connection: own_list.entries(
         connection, lambda *_: "1.2.3", lambda _: (), since=time.time()
     ),
+    "the reading order": lambda connection: snapshot.reading_list(connection, since=time.time()),
     "what was delivered": counted.deliveries,
     "how much there is": studies.totals,
 }
