@@ -130,6 +130,15 @@ class PullingNode:
         self.until(lambda: self.job(name)["state"] != "ACTIVE")
         return self.job(name)
 
+    def rest(self) -> None:
+        """No puller works any more, so that what is asked for now waits for whoever takes it."""
+        self.stop.set()
+        for thread in self.threads:
+            thread.join(10)
+            assert not thread.is_alive()
+        self.threads.clear()
+        self.stop.clear()
+
     def studies(self) -> dict[str, int]:
         """Instances by study key."""
         with self.node.database.read() as connection:

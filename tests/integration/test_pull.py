@@ -252,6 +252,7 @@ def test_dcmtks_archive_is_asked_the_same_way(node: PullingNode, tmp_path: Path)
         for method, wanted in (("move", study(1)), ("get", study(2))):
             told = node.pull(node.asking(port, method=method), wanted)
             assert (told["done"], told["failed"]) == (1, 0), told
+        node.rest()
         stranger = node.asking(port, destination="STRANGER")
         name = node.ask(stranger, study(1), again=True)
         item = stranger.queue.claim()
