@@ -22,6 +22,7 @@ from edge_node.cli import (
     node,
     peers,
     pull,
+    quarantine,
     queue,
     study,
     worklist,
@@ -41,6 +42,7 @@ app.add_typer(config.app, name="config")
 app.add_typer(study.app, name="study")
 app.add_typer(worklist.app, name="worklist")
 app.add_typer(queue.app, name="queue")
+app.add_typer(quarantine.app, name="quarantine")
 app.add_typer(deid.app, name="deid")
 app.add_typer(consent.app, name="consent")
 app.add_typer(audit.app, name="audit")

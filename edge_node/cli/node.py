@@ -18,6 +18,7 @@ from edge_node.domain.status import ExitCode
 from edge_node.domain.study import Role
 
 MOST_REFUSALS = 20
+MOST_ROWS = 20
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 
 
@@ -138,14 +139,16 @@ def _page(shot: dict[str, Any]) -> Group:
         parts += ["", work]
     if shot["waiting_for_human"]:
         dead = _grid("study", "step", "target", "why")
-        for row in shot["waiting_for_human"]:
+        for row in shot["waiting_for_human"][:MOST_ROWS]:
             dead.add_row(row["study"], row["step"], row["target"], f"{row['code']}: {row['message']}")
+        _and_more(dead, len(shot["waiting_for_human"]), "edge-node status --json")
         parts += ["", Text("waiting for a human (edge-node study retry STUDY)", "bold red"), dead]
     if shot["waiting_for_identity"]:
         asked = _grid("study", "waits", "looks", "why")
-        for row in shot["waiting_for_identity"]:
+        for row in shot["waiting_for_identity"][:MOST_ROWS]:
             why = f"{row['code']}: {row['message']}"
             asked.add_row(row["study"], f"{row['waits_s']:.0f} s", str(row["looks"]), why)
+        _and_more(asked, len(shot["waiting_for_identity"]), "edge-node status --json")
         parts += ["", Text("waiting for identity, asked of the PACS (edge-node docs operations)", "bold yellow"), asked]
     if shot["drift"]:
         watched = _grid("model", "variant", "results", "drift", "changed")
@@ -154,25 +157,31 @@ def _page(shot: dict[str, Any]) -> Group:
             name = f"{row['model']} {row['version']}"
             watched.add_row(name, row["variant"], str(row["results"]), state, ", ".join(row["changed"]))
         parts += ["", Text("models (edge-node model drift)", "bold"), watched]
-    if shot["quarantine"]:
-        held = _grid("item", "study", "from", "bytes", "received", "expires", "why")
-        for row in shot["quarantine"]:
+    if shot["quarantine_reasons"]:
+        held = _grid("objects", "from", "MB", "last received", "next to expire", "one of them", "why")
+        for row in shot["quarantine_reasons"][:MOST_ROWS]:
             held.add_row(
+                str(row["objects"]),
+                row["sender"],
+                f"{row['bytes'] / 1e6:.1f}",
+                clock(row["last_at"]),
+                clock(row["next_to_expire"]),
                 row["item"],
-                row["study"],
-                row["from"],
-                str(row["bytes"]),
-                clock(row["received_at"]),
-                clock(row["expires_at"]),
                 f"{row['code']}: {row['message']}",
             )
-        parts += ["", Text("quarantine (edge-node study release|discard ITEM)", "bold yellow"), held]
+        _and_more(held, len(shot["quarantine_reasons"]), "edge-node quarantine list")
+        parts += ["", Text("quarantine (edge-node quarantine list, release, discard)", "bold yellow"), held]
     if shot["refused"]:
         refused = _grid("from", "reason", "count", "last")
         for row in shot["refused"][:MOST_REFUSALS]:
             refused.add_row(row["from"], row["reason"], str(row["count"]), clock(row["last_at"]))
         parts += ["", Text("refused since the receiver started (edge-node docs operations)", "bold yellow"), refused]
     return Group(*parts)
+
+
+def _and_more(grid: Table, rows: int, command: str) -> None:
+    if rows > MOST_ROWS:
+        grid.add_row("…", f"{rows - MOST_ROWS} more: {command}")
 
 
 def _grid(*columns: str) -> Table:

@@ -1,4 +1,4 @@
-"""`edge-node study`: what became of each study; retry, release, discard."""
+"""`edge-node study`: what became of each study; retry, release of masked images."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from edge_node.cli.console import emit, fail, print_data, say, table
+from edge_node.cli.console import emit, print_data, say, table
 from edge_node.cli.context import Invocation
 from edge_node.cli.node import clock
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.model import Stage
 from edge_node.domain.status import ExitCode
-from edge_node.domain.study import Role, TaskState
+from edge_node.domain.study import TaskState
 from edge_node.service.node import ledger_path
 from edge_node.store.database import Database
 
@@ -175,56 +175,32 @@ def retry(ctx: typer.Context, study: str) -> None:
 @app.command()
 def release(
     ctx: typer.Context,
-    item: str,
+    study: str,
     pictures: Annotated[
         Path | None,
-        typer.Option("--pictures", help="Of a study: write its masked images here as PNG, release nothing."),
+        typer.Option("--pictures", help="Write the masked images here as PNG, release nothing."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """De-identify a quarantined object again (Q…) and let it go its way; or let a study's masked images leave.
-
-    Look at the masked images first: --pictures writes them to a folder of yours.
-    """
-    from edge_node.service.release import is_quarantined, release_item
+    """Let a study's masked images leave. Look at them first: --pictures writes them to a folder of yours."""
+    from edge_node.service.release import is_quarantined
     from edge_node.service.review import release_masked, write_pictures
 
     call: Invocation = ctx.obj
     config = call.load().config
-    if pictures is not None:
-        paths = [str(path) for path in write_pictures(config, item, pictures)]
-        emit({"study": item, "pictures": paths}, json=json or call.json, human=lambda: print_data("\n".join(paths)))
-        return
-    if not is_quarantined(item):
-        count = release_masked(config, item)
-        emit(
-            {"study": item, "released": count},
-            json=json or call.json,
-            human=lambda: say(f"{count} masked images of {item} may leave."),
+    if is_quarantined(study):
+        raise Quarantine(
+            "study.unknown",
+            f"{study} is a quarantined object, not a study",
+            hint=f"edge-node quarantine release {study}",
         )
+    if pictures is not None:
+        paths = [str(path) for path in write_pictures(config, study, pictures)]
+        emit({"study": study, "pictures": paths}, json=json or call.json, human=lambda: print_data("\n".join(paths)))
         return
-    receipt = release_item(config, item)
-    done = {"item": item, "outcome": str(receipt.received), "study": receipt.study_key, "code": receipt.code}
-    emit(done, json=json or call.json, human=lambda: say(f"{item}: {receipt.received} as study {receipt.study_key}"))
-
-
-@app.command()
-def discard(
-    ctx: typer.Context,
-    item: str,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Destroy a quarantined object for good (its key is deleted)."""
-    from edge_node.service.node import open_node
-    from edge_node.store.retention import close_quarantine
-
-    call: Invocation = ctx.obj
-    if not yes:
-        typer.confirm(f"Destroy {item} for good?", abort=True)
-    node = open_node(call.load().config, Role.DICOM)
-    with node.database.write() as connection:
-        closed = close_quarantine(connection, item, "DISCARDED", f"{node.config.node.name}/admin")
-    if not closed:
-        fail(Quarantine("quarantine.unknown", f"nothing is held as {item}", hint="edge-node status"), json=call.json)
-    node.database.shred_journal()
-    say(f"{item} is destroyed.")
+    count = release_masked(config, study)
+    emit(
+        {"study": study, "released": count},
+        json=json or call.json,
+        human=lambda: say(f"{count} masked images of {study} may leave."),
+    )

@@ -15,7 +15,7 @@ _EXPLAINED = {
     ),
     "deid.": (
         "The object could not be de-identified, so it is sealed away: nothing is lost.",
-        "edge-node study release",
+        "edge-node quarantine release",
     ),
     "triage.": ("No shipped model is meant for this kind of study: the order alone decides.", ""),
 }

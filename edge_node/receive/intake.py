@@ -61,7 +61,7 @@ class Intake:
                 wrapped = Quarantine(
                     "deid.unexpected",
                     f"de-identification failed unexpectedly ({type(error).__name__})",
-                    hint="report the code; `edge-node study release` tries again after an update",
+                    hint="report the code; `edge-node quarantine release` tries again after an update",
                 )
                 answers[number] = self._quarantine(one, wrapped)
         for number, answer in self._record(clean):
@@ -105,13 +105,13 @@ def _reason(conflict: Conflict) -> Quarantine:
         return Quarantine(
             "receive.other-trial",
             "its study is kept under other pseudonyms, those of another trial or of the site; they stay in force",
-            hint="let one of [[deid.rules]] name all who send a study; to destroy this: edge-node study discard",
+            hint="let one of [[deid.rules]] name all who send a study; to destroy this: edge-node quarantine discard",
         )
     if isinstance(conflict, OtherRecipe):
         return Quarantine(
             "receive.other-recipe",
             "the same SOP Instance UID came before and went by another recipe; the first one stays in force",
-            hint="let one of [[deid.rules]] name all who send it; to destroy this copy: edge-node study discard",
+            hint="let one of [[deid.rules]] name all who send it; to destroy this copy: edge-node quarantine discard",
         )
     return Quarantine(
         "receive.conflicting-duplicate",

@@ -28,7 +28,7 @@ from edge_node.service import notify
 from edge_node.service.drift_section import drift_section
 from edge_node.service.node import ledger_path
 from edge_node.service.plots import STYLE as PLOTS
-from edge_node.service.snapshot import reading_list, snapshot
+from edge_node.service.snapshot import Snapshot, reading_list, snapshot
 from edge_node.store.database import Database
 from edge_node.store.readers import Reading
 
@@ -68,7 +68,7 @@ class LedgerCollector(Collector):
             ("role",),
             [((r["role"],), int(r["alive"])) for r in shot.roles],
         )
-        yield _family("edge_node_quarantine", "Objects held in quarantine", (), [((), len(shot.quarantine))])
+        yield _family("edge_node_quarantine", "Objects held in quarantine", (), [((), _held(shot))])
         yield _family(
             "edge_node_refused",
             "Associations and instances refused or aborted since the receiver started, by calling AE title and reason",
@@ -175,6 +175,7 @@ def serve(config: Config) -> int:
     return ExitCode.FINE
 
 
+MOST_ROWS = 50  # of a table
 FINISHED = [str(Reading.REPORTED), *(str(one) for one in ReadState if one.final)]
 _STYLE = """
 :root{color-scheme:light dark;--ink:#1b2733;--dim:#5b6b7a;--paper:#f7f9fb;
@@ -193,11 +194,15 @@ color:var(--red);font-weight:600}.ok{color:var(--ok)}
 """
 
 
+def _held(shot: Snapshot) -> int:
+    return sum(one["objects"] for one in shot.quarantine_reasons)
+
+
 def _render(config: Config) -> str:
     shot = snapshot(config)
     with Database(ledger_path(config), read_only=True).read() as connection:
         since = time.time() - config.reading_list.hours * 3600.0
-        order = [one for one in reading_list(connection, since=since) if one["read"] not in FINISHED][:50]
+        order = [one for one in reading_list(connection, since=since) if one["read"] not in FINISHED][:MOST_ROWS]
     sections = [
         _table("Roles", ("role", "state", "pid"), [(r["role"], r["state"], r["pid"]) for r in shot.roles]),
         _table(
@@ -221,27 +226,30 @@ def _render(config: Config) -> str:
             [(w["step"], w["target"], w["state"], w["rows"], f"{w['oldest_s']:.0f} s") for w in shot.work],
         ),
         _table(
-            "Waiting for a human",
+            f"Waiting for a human: {len(shot.waiting_for_human)}",
             ("study", "step", "why"),
             [
                 (w["study"], f"{w['step']} {w['target']}", f"{w['code']}: {w['message']}")
-                for w in shot.waiting_for_human
+                for w in shot.waiting_for_human[:MOST_ROWS]
             ],
         ),
         _table(
-            "Waiting for identity",
+            f"Waiting for identity: {len(shot.waiting_for_identity)}",
             ("study", "looks", "why"),
-            [(w["study"], w["looks"], f"{w['code']}: {w['message']}") for w in shot.waiting_for_identity],
+            [(w["study"], w["looks"], f"{w['code']}: {w['message']}") for w in shot.waiting_for_identity[:MOST_ROWS]],
         ),
         _table(
-            "Quarantine",
-            ("item", "from", "why"),
-            [(q["item"], q["from"], f"{q['code']}: {q['message']}") for q in shot.quarantine],
+            f"Quarantine: {_held(shot)} objects (edge-node quarantine list)",
+            ("objects", "from", "why", "next to be destroyed"),
+            [
+                (q["objects"], q["sender"], f"{q['code']}: {q['message']}", _clock(q["next_to_expire"]))
+                for q in shot.quarantine_reasons[:MOST_ROWS]
+            ],
         ),
         _table(
             "Refused since the receiver started",
             ("from", "reason", "count", "last"),
-            [(r["from"], r["reason"], r["count"], _clock(r["last_at"])) for r in shot.refused[:50]],
+            [(r["from"], r["reason"], r["count"], _clock(r["last_at"])) for r in shot.refused[:MOST_ROWS]],
         ),
     ]
     drifts = any(row["state"] == "alarm" for row in shot.drift)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, func, or_, select
@@ -16,7 +16,7 @@ from edge_node.config.schema import Config
 from edge_node.domain.study import StudyState, TaskState
 from edge_node.service.node import ledger_path, spool_path
 from edge_node.service.watching import watched_in
-from edge_node.store import announcements, audit, counted, lost, own_list, priors, readers, studies, tasks
+from edge_node.store import announcements, audit, counted, held, lost, own_list, priors, readers, studies, tasks
 from edge_node.store.database import Database
 from edge_node.store.lost import Lost
 from edge_node.store.spool import free_bytes
@@ -26,7 +26,6 @@ from edge_node.store.tables import (
     finding,
     heartbeat,
     list_state,
-    quarantine,
     reader,
     reading,
     study,
@@ -34,11 +33,15 @@ from edge_node.store.tables import (
 )
 
 STALE_S = 20.0
+MOST_HELD = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Plain data throughout (JSON-serialisable); times in seconds since the epoch, UTC."""
+    """Plain data throughout (JSON-serialisable); times in seconds since the epoch, UTC.
+
+    `quarantine` has the newest objects that are held, `MOST_HELD` at most; `quarantine_reasons` counts all.
+    """
 
     at: float
     node: str
@@ -48,6 +51,7 @@ class Snapshot:
     waiting_for_human: list[dict[str, Any]]
     waiting_for_identity: list[dict[str, Any]]
     quarantine: list[dict[str, Any]]
+    quarantine_reasons: list[dict[str, Any]]
     refused: list[dict[str, Any]]
     failing: list[dict[str, Any]]
     deliveries: dict[str, dict[str, int]]
@@ -86,9 +90,6 @@ def _read(connection: Connection, config: Config) -> Snapshot:
     dead = connection.execute(
         select(task).where(UNDONE, task.c.state == TaskState.DEAD).order_by(task.c.finished_at)
     ).all()
-    held = connection.execute(
-        select(quarantine).where(quarantine.c.state == "HELD").order_by(quarantine.c.received_at)
-    ).all()
     roles = [_role(row, now) for row in connection.execute(select(heartbeat).order_by(heartbeat.c.role))]
     instances, size = studies.totals(connection)
     return Snapshot(
@@ -110,7 +111,8 @@ def _read(connection: Connection, config: Config) -> Snapshot:
             {"study": one.study_key, **_identity(one), "waits_s": round(now - one.lost_at, 1)}
             for one in lost.lost(connection)
         ],
-        quarantine=[quarantine_item(r) for r in held],
+        quarantine=[quarantine_item(row) for row in held.rows(connection, held.Which(), limit=MOST_HELD)],
+        quarantine_reasons=[asdict(one) for one in held.reasons(connection)],
         deliveries=counted.deliveries(connection),
         instances=instances,
         bytes=size,

@@ -118,7 +118,7 @@ def _add_priors(connection: Connection) -> None:
 def _add_totals(connection: Connection) -> None:
     """Version 14: what a ledger of years needs so that looking at it does not read all of it."""
     connection.execute(text("DROP INDEX IF EXISTS study_by_state"))
-    for table in (tables.study, tables.task):
+    for table in (tables.study, tables.task, tables.quarantine):
         for index in table.indexes:
             index.create(connection, checkfirst=True)
     counted.begin(connection)

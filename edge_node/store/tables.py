@@ -159,6 +159,8 @@ quarantine = Table(
 )
 Index("quarantine_by_digest", quarantine.c.source_digest)
 Index("quarantine_by_key", quarantine.c.instance_key)
+HELD = quarantine.c.state == literal_column("'HELD'")  # a few of all that ever were
+Index("quarantine_held", quarantine.c.received_at, sqlite_where=HELD)
 
 announcement = Table(
     "announcement",

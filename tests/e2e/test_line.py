@@ -154,10 +154,10 @@ def test_a_broken_object_is_acknowledged_sealed_away_and_visible(site: MakeSite,
     shot = node.ask("status")
     [held] = shot["quarantine"]
     assert held["code"] == "deid.malformed"
-    refused = node.run("study", "release", held["item"], check=False)
+    refused = node.run("quarantine", "release", held["item"], check=False)
     assert refused.returncode == 1
-    assert "still held" in refused.stderr
-    node.run("study", "discard", "--yes", held["item"])
+    assert "1 still held: deid.malformed" in refused.stderr
+    node.run("quarantine", "discard", "--yes", held["item"])
     assert node.ask("status")["quarantine"] == []
     no_identity_on_disk(node, study)
 

@@ -99,7 +99,7 @@ def test_two_titles_two_recipes_and_a_study_that_is_never_given_away_twice(
     assert len(held) == 4
     assert storescu(node, list(one.files[:3]), "SCANNER1", "EDGENODE") == 0
     assert [row["instances"] for row in node.ask("study", "list")] == [3, 3]
-    refused = node.run("study", "release", held[0]["item"], check=False)
+    refused = node.run("quarantine", "release", held[0]["item"], check=False)
     assert refused.returncode == 1
     assert "receive.other-trial" in refused.stderr
 
