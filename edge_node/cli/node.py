@@ -138,11 +138,16 @@ def _page(shot: dict[str, Any]) -> Group:
             work.add_row(row["step"], row["target"], row["state"], str(row["rows"]), f"{row['oldest_s']:.0f} s")
         parts += ["", work]
     if shot["waiting_for_human"]:
-        dead = _grid("study", "step", "target", "why")
-        for row in shot["waiting_for_human"][:MOST_ROWS]:
-            dead.add_row(row["study"], row["step"], row["target"], f"{row['code']}: {row['message']}")
-        _and_more(dead, len(shot["waiting_for_human"]), "edge-node status --json")
-        parts += ["", Text("waiting for a human (edge-node study retry STUDY)", "bold red"), dead]
+        dead = _grid("studies", "step", "target", "since", "one of them", "why")
+        for row in shot["given_up"][:MOST_ROWS]:
+            why = f"{row['code']}: {row['message']}"
+            dead.add_row(str(row["rows"]), row["step"], row["target"], clock(row["since"]), row["study"], why)
+        _and_more(dead, len(shot["given_up"]), "edge-node status --json")
+        parts += [
+            "",
+            Text("waiting for a human (edge-node queue retry, edge-node study retry STUDY)", "bold red"),
+            dead,
+        ]
     if shot["waiting_for_identity"]:
         asked = _grid("study", "waits", "looks", "why")
         for row in shot["waiting_for_identity"][:MOST_ROWS]:

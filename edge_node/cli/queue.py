@@ -1,4 +1,4 @@
-"""`edge-node queue`: the line's work, step by step; pause and resume."""
+"""`edge-node queue`: the line's work, step by step; pause and resume, and try again what was given up."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import typer
 
 from edge_node.cli.console import emit, say, table
 from edge_node.cli.context import Invocation
+from edge_node.domain.status import ExitCode
 from edge_node.pipeline import BY_NAME
-from edge_node.service.node import ledger_path
-from edge_node.store import audit, tasks
+from edge_node.service.node import existing_ledger, ledger_path
+from edge_node.store import audit, dead, tasks
 from edge_node.store.database import Database
+from edge_node.store.dead import RETRIED
 
-app = typer.Typer(help="The line's work; pause and resume a step.", invoke_without_command=True)
+app = typer.Typer(help="The line's work; pause, resume, retry what was given up.", invoke_without_command=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 PAUSABLE = ("triage", "pixels", "worklist", "forward", "purge")
 
@@ -51,6 +53,32 @@ def pause(ctx: typer.Context, step: str) -> None:
 def resume(ctx: typer.Context, step: str) -> None:
     """Take work of a step again."""
     _switch(ctx, step, paused=False)
+
+
+@app.command()
+def retry(
+    ctx: typer.Context,
+    step: Annotated[str, typer.Option("--step", help="Only of this step (triage, pixels, worklist, forward).")] = "",
+    target: Annotated[str, typer.Option("--target", help="Only for this writer or destination.")] = "",
+    code: Annotated[str, typer.Option("--code", help="Only what was given up for this reason.")] = "",
+    everything: Annotated[bool, typer.Option("--all", help="Everything that waits for a human.")] = False,
+    json: Json = False,
+) -> None:
+    """Try again, at once, what was given up and waits for a human, of all studies."""
+    if step and step not in RETRIED:
+        raise typer.BadParameter(f"{step!r} is not one of {', '.join(RETRIED)}", param_hint="--step")
+    if not (step or target or code or everything):
+        raise typer.BadParameter("say which work: --step, --target, --code, or --all")
+    call: Invocation = ctx.obj
+    config = call.load().config
+    which = dead.Which([step] if step else RETRIED, target, code)
+    rows, studies = dead.retry(existing_ledger(config), which, f"{config.node.name}/admin")
+    emit(
+        {"rows": rows, "studies": studies},
+        json=json or call.json,
+        human=lambda: say(f"{rows} pieces of work of {studies} studies are due again." if rows else "Nothing waits."),
+    )
+    raise SystemExit(ExitCode.FINE if rows else ExitCode.FOUND_WRONG)
 
 
 def _switch(ctx: typer.Context, step: str, *, paused: bool) -> None:

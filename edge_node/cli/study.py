@@ -19,11 +19,11 @@ from edge_node.domain.status import ExitCode
 from edge_node.domain.study import TaskState
 from edge_node.service.node import ledger_path
 from edge_node.store.database import Database
+from edge_node.store.dead import RETRIED
 
 app = typer.Typer(help="What became of each study.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
 _HASH = re.compile(r"[0-9a-f]{64}")
-RETRIED = ("triage", "pixels", "worklist", "forward")  # never the purge: its time is a promise, not a back-off
 
 
 def verdict_of(row: dict[str, Any]) -> Text:

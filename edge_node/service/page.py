@@ -226,11 +226,11 @@ def _render(config: Config) -> str:
             [(w["step"], w["target"], w["state"], w["rows"], f"{w['oldest_s']:.0f} s") for w in shot.work],
         ),
         _table(
-            f"Waiting for a human: {len(shot.waiting_for_human)}",
-            ("study", "step", "why"),
+            f"Waiting for a human: {sum(w['rows'] for w in shot.given_up)}",
+            ("studies", "step", "one of them", "why"),
             [
-                (w["study"], f"{w['step']} {w['target']}", f"{w['code']}: {w['message']}")
-                for w in shot.waiting_for_human[:MOST_ROWS]
+                (w["rows"], f"{w['step']} {w['target']}", w["study"], f"{w['code']}: {w['message']}")
+                for w in shot.given_up[:MOST_ROWS]
             ],
         ),
         _table(

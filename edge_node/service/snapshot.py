@@ -16,7 +16,7 @@ from edge_node.config.schema import Config
 from edge_node.domain.study import StudyState, TaskState
 from edge_node.service.node import ledger_path, spool_path
 from edge_node.service.watching import watched_in
-from edge_node.store import announcements, audit, counted, held, lost, own_list, priors, readers, studies, tasks
+from edge_node.store import announcements, audit, counted, dead, held, lost, own_list, priors, readers, studies, tasks
 from edge_node.store.database import Database
 from edge_node.store.lost import Lost
 from edge_node.store.spool import free_bytes
@@ -33,14 +33,15 @@ from edge_node.store.tables import (
 )
 
 STALE_S = 20.0
-MOST_HELD = 1000
+MOST_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Plain data throughout (JSON-serialisable); times in seconds since the epoch, UTC.
 
-    `quarantine` has the newest objects that are held, `MOST_HELD` at most; `quarantine_reasons` counts all.
+    `quarantine` has the newest objects that are held, `MOST_ROWS` at most, `waiting_for_human` as much of
+    what was given up first; `quarantine_reasons` and `given_up` count all.
     """
 
     at: float
@@ -49,6 +50,7 @@ class Snapshot:
     studies: dict[str, int]
     work: list[dict[str, Any]]
     waiting_for_human: list[dict[str, Any]]
+    given_up: list[dict[str, Any]]
     waiting_for_identity: list[dict[str, Any]]
     quarantine: list[dict[str, Any]]
     quarantine_reasons: list[dict[str, Any]]
@@ -87,8 +89,8 @@ def _read(connection: Connection, config: Config) -> Snapshot:
         .where(UNDONE)
         .group_by(task.c.step, task.c.target, task.c.state)
     ).all()
-    dead = connection.execute(
-        select(task).where(UNDONE, task.c.state == TaskState.DEAD).order_by(task.c.finished_at)
+    waiting = connection.execute(
+        select(task).where(UNDONE, task.c.state == TaskState.DEAD).order_by(task.c.finished_at).limit(MOST_ROWS)
     ).all()
     roles = [_role(row, now) for row in connection.execute(select(heartbeat).order_by(heartbeat.c.role))]
     instances, size = studies.totals(connection)
@@ -105,13 +107,14 @@ def _read(connection: Connection, config: Config) -> Snapshot:
         ],
         waiting_for_human=[
             {"study": r.study_key, "step": r.step, "target": r.target, "code": r.code, "message": r.message}
-            for r in dead
+            for r in waiting
         ],
+        given_up=[asdict(one) for one in dead.reasons(connection)],
         waiting_for_identity=[
             {"study": one.study_key, **_identity(one), "waits_s": round(now - one.lost_at, 1)}
             for one in lost.lost(connection)
         ],
-        quarantine=[quarantine_item(row) for row in held.rows(connection, held.Which(), limit=MOST_HELD)],
+        quarantine=[quarantine_item(row) for row in held.rows(connection, held.Which(), limit=MOST_ROWS)],
         quarantine_reasons=[asdict(one) for one in held.reasons(connection)],
         deliveries=counted.deliveries(connection),
         instances=instances,

@@ -21,7 +21,8 @@ from edge_node.service import release as releasing
 from edge_node.service import roles
 from edge_node.service.node import open_node
 from edge_node.service.page import _render
-from edge_node.service.snapshot import MOST_HELD, snapshot
+from edge_node.service.snapshot import MOST_ROWS as MOST_TOLD
+from edge_node.service.snapshot import snapshot
 from edge_node.store import audit, tables
 from edge_node.store.held import Which, reasons
 from edge_node.store.intake import IntakeStore
@@ -181,7 +182,7 @@ def test_thousands_of_held_objects_are_a_few_lines_on_page_and_status(node: Node
         connection.execute(insert(tables.quarantine), many)
         assert sum(one.objects for one in reasons(connection)) == 3001
     shot = snapshot(node.config)
-    assert len(shot.quarantine) == MOST_HELD
+    assert len(shot.quarantine) == MOST_TOLD
     assert sum(one["objects"] for one in shot.quarantine_reasons) == 3001
     page = _render(node.config)
     assert "Quarantine: 3001 objects" in page
