@@ -281,4 +281,7 @@ def _about(row: dict[str, Any]) -> str:
 
 
 def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%H:%M:%S")
+    """Local time; with its day unless that is today."""
+    when = datetime.fromtimestamp(seconds).astimezone()
+    today = when.date() == datetime.now().astimezone().date()
+    return when.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M")

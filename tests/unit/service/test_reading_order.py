@@ -101,6 +101,12 @@ def test_last_years_urgent_studies_do_not_stand_before_todays(site: Path) -> Non
     assert "OLD0" not in page
 
 
+def test_what_was_due_on_another_day_says_on_which(site: Path) -> None:
+    add(site, "YESTERDAY0000001", hours=48, tier=0)
+    day = time.strftime("%Y-%m-%d ", time.localtime(time.time() - 48 * HOUR_S))
+    assert f"<td>{day}" in _render(load(site).config)
+
+
 def test_what_was_not_judged_yet_keeps_its_place_however_long_it_waits(site: Path) -> None:
     add(site, "WAITS00000000001", hours=9000, tier=0, triaged=False)
     assert order(site, 72) == {"WAITS00000000001": "SCHEDULED"}
