@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from edge_node.cli.console import emit, say, table
 from edge_node.cli.context import Invocation
 from edge_node.cli.node import clock
-from edge_node.domain.errors import EdgeNodeError, Quarantine
+from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry
 from edge_node.domain.status import ExitCode
 from edge_node.service.node import ledger_path
 from edge_node.store.database import Database
@@ -117,20 +117,23 @@ def release(
                 counts[str(done.outcome.received)] += 1
                 studies.add(done.outcome.study_key)
             progress.advance(bar)
+    released = sum(counts.values())
     emit(
         {
-            "released": len(names) - len(still),
+            "released": released,
+            "not_tried": len(names) - released - len(still),
             "held": [{"item": item, "code": error.code, "message": error.message} for item, error in still],
             "studies": sorted(studies),
         },
         json=quiet,
-        human=lambda: say(f"{len(names) - len(still)} of {len(names)} released, of {len(studies)} studies."),
+        human=lambda: say(f"{released} of {len(names)} released, of {len(studies)} studies."),
     )
     if still and not quiet:
         by_reason = Counter((error.code, error.hint) for _, error in still)
         for (why, hint), count in by_reason.most_common(20):
             say(f"{count} still held: {why}. next: {hint}".removesuffix(". next: "))
-    raise SystemExit(ExitCode.FOUND_WRONG if still else ExitCode.FINE)
+    waits = any(isinstance(error, Retry) for _, error in still)
+    raise SystemExit(ExitCode.TRY_AGAIN if waits else ExitCode.FOUND_WRONG if still else ExitCode.FINE)
 
 
 @app.command()

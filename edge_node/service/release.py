@@ -57,9 +57,7 @@ def held_now(config: Config, which: Which) -> list[str]:
 
 def release(config: Config, items: list[str]) -> Iterator[Released]:
     """De-identify held objects again, one after the other; what passes joins its study, and the quarantined copy is
-    destroyed. What does not pass stays held.
-
-    Raises Retry when the node cannot take anything at the moment: the rest stays held too.
+    destroyed. What does not pass stays held. After a Retry nothing more is tried: the node can take nothing now.
     """
     node = open_node(config, Role.DICOM)
     give = _door(config)
@@ -73,11 +71,11 @@ def release(config: Config, items: list[str]) -> Iterator[Released]:
                 continue
             try:
                 outcome = _one(config, node, row, give)
-            except Retry:
-                raise
             except EdgeNodeError as error:
                 outcome = error
             yield Released(item, outcome)
+            if isinstance(outcome, Retry):
+                return
     finally:
         node.database.shred_journal()
 

@@ -35,7 +35,7 @@ from edge_node.service.pull_requests import named, patient_of_study
 from edge_node.service.recovering import plan, questions
 from edge_node.service.reidentify import Request, by_vault
 from edge_node.service.rekey import overview, rotate
-from edge_node.service.release import release_item
+from edge_node.service.release import release, release_item
 from edge_node.service.setup import initialise
 from edge_node.service.snapshot import snapshot, study_detail
 from edge_node.store import lost, pulls, tables
@@ -307,6 +307,8 @@ def test_the_running_node_takes_in_what_is_released_from_quarantine(run: Run, co
     [item] = [row["item"] for row in run.rows("quarantine")]
     with pytest.raises(Retry, match=r"receive\.not-running"):
         release_item(config, item)
+    tried = list(release(config, [item, item]))  # where nothing can be taken in, the rest is not tried
+    assert [type(one.outcome) for one in tried] == [Retry]
 
     def take(arrival: Arrival) -> Receipt:
         with arrival.opened() as landed:
