@@ -123,7 +123,7 @@ def test_the_request_is_in_the_ledger_before_it_is_made(written: Make) -> None:
 
 def test_a_silent_archive_is_asked_twice_and_then_read_back(written: Make) -> None:
     with Archive(silent=99) as archive:
-        node = written(archive, commitment_wait_s=0.1, timeout_s=1)
+        node = written(archive, commitment_wait_s=0.1, timeout_s=3)
         row = node.until("commitment", (TaskState.DONE,), 40)
         assert (row["code"], len(archive.asked)) == ("commitment.read-back", 2)
         assert node.state == StudyState.DELIVERED
@@ -131,7 +131,7 @@ def test_a_silent_archive_is_asked_twice_and_then_read_back(written: Make) -> No
 
 def test_a_silent_archive_calls_a_human_where_commitment_is_required(written: Make) -> None:
     with Archive(silent=99) as archive:
-        node = written(archive, commitment="required", commitment_wait_s=0.1, timeout_s=1)
+        node = written(archive, commitment="required", commitment_wait_s=0.1, timeout_s=4)
         row = node.until("commitment", (TaskState.DEAD,), 40)
         assert row["code"] == "worklist.not-committed"
         assert node.state == StudyState.TRIAGED
