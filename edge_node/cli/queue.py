@@ -13,7 +13,6 @@ from edge_node.pipeline import BY_NAME
 from edge_node.service.node import existing_ledger, ledger_path
 from edge_node.store import audit, dead, tasks
 from edge_node.store.database import Database
-from edge_node.store.dead import RETRIED
 
 app = typer.Typer(help="The line's work; pause, resume, retry what was given up.", invoke_without_command=True)
 Json = Annotated[bool, typer.Option("--json", help="Answer in JSON.")]
@@ -65,14 +64,16 @@ def retry(
     json: Json = False,
 ) -> None:
     """Try again, at once, what was given up and waits for a human, of all studies."""
-    if step and step not in RETRIED:
-        raise typer.BadParameter(f"{step!r} is not one of {', '.join(RETRIED)}", param_hint="--step")
+    if step and step not in dead.RETRIED:
+        raise typer.BadParameter(f"{step!r} is not one of {', '.join(dead.RETRIED)}", param_hint="--step")
     if not (step or target or code or everything):
         raise typer.BadParameter("say which work: --step, --target, --code, or --all")
     call: Invocation = ctx.obj
     config = call.load().config
-    which = dead.Which([step] if step else RETRIED, target, code)
-    rows, studies = dead.retry(existing_ledger(config), which, f"{config.node.name}/admin")
+    steps = [step] if step else dead.RETRIED
+    rows, studies = dead.retry(
+        existing_ledger(config), f"{config.node.name}/admin", steps=steps, target=target, code=code
+    )
     emit(
         {"rows": rows, "studies": studies},
         json=json or call.json,

@@ -16,9 +16,10 @@ from edge_node.domain.body import Memory
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry
 from edge_node.domain.study import IdentifiedInstance, KeyClass, Role
 from edge_node.receive.local import LocalSender, Offer, nameless_memory
-from edge_node.service.node import Node, open_node, spool_path
+from edge_node.service.node import Node, ledger_path, open_node, spool_path
 from edge_node.service.roles import make_intake
 from edge_node.service.vault_key import in_memory
+from edge_node.store.database import Database
 from edge_node.store.held import Which, rows
 from edge_node.store.receipt import Receipt, Received
 from edge_node.store.retention import close_all, close_quarantine
@@ -46,7 +47,7 @@ def held_now(config: Config, which: Which) -> list[str]:
 
     Raises Quarantine("quarantine.unknown") when nothing is held that is meant, or one that is named is not.
     """
-    with open_node(config, Role.DICOM).database.read() as connection:
+    with Database(ledger_path(config), read_only=True).read() as connection:
         found = [str(row.item) for row in reversed(rows(connection, which))]
     missing = sorted(set(which.items) - set(found))
     if missing or not found:

@@ -238,7 +238,7 @@ def study_detail(connection: Connection, study_key: str) -> dict[str, Any]:
     }
 
 
-def _said_of(row: Row[Any]) -> str:
+def _reading_state(row: Row[Any]) -> str:
     state = own_list.stands(row.taken, row.number, row.changed_at, row.decided_at)[0]
     reported = row.reader == readers.Reading.REPORTED and row.at >= row.decided_at
     return str(readers.Reading.REPORTED if reported and not state.final else state)
@@ -271,7 +271,7 @@ def reading_list(connection: Connection, *, since: float) -> list[dict[str, Any]
             "modalities": r.modalities,
             "body_part": r.body_part,
             "state": r.state,
-            "read": _said_of(r),
+            "read": _reading_state(r),
             "arrived_at": r.first_received_at,
             "written_at": r.written_at,
         }

@@ -9,10 +9,10 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text, update
 from sqlalchemy.exc import DatabaseError, OperationalError, ProgrammingError
@@ -21,6 +21,8 @@ from edge_node.domain.errors import Retry, Stop
 from edge_node.store import counted, prior_tables, tables, watch_tables
 
 BUSY_TIMEOUT_S = 30.0
+AT_ONCE = 50  # rows that one transaction of many may change
+BREATH_S = 0.15  # who waits for the lock looks for it ten times a second
 SHRED_WAIT_S = 1.0
 
 
@@ -141,6 +143,18 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_priors,
     _add_totals,
 )
+
+
+Item = TypeVar("Item")
+
+
+def in_turns(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """`AT_ONCE` of them at a time, each time for a transaction of its own: between them others, the receiver above all,
+    get the write lock."""
+    for start in range(0, len(items), AT_ONCE):
+        if start:
+            time.sleep(BREATH_S)
+        yield items[start : start + AT_ONCE]
 
 
 class Database:

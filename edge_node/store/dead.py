@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import Connection, func, select, update
 
 from edge_node.domain.study import TaskState
 from edge_node.store import audit
-from edge_node.store.database import Database
-from edge_node.store.retention import AT_ONCE, BREATH_S
-from edge_node.store.tables import UNDONE, task
+from edge_node.store.database import Database, in_turns
+from edge_node.store.tables import UNDONE, study, task
+from edge_node.store.tasks import anew
 
 RETRIED = ("triage", "pixels", "worklist", "forward")  # never the purge: its time is a promise, not a back-off
 
@@ -29,20 +28,6 @@ class GivenUp:
     since: float | None
     study: str
     message: str
-
-
-@dataclass(frozen=True, slots=True)
-class Which:
-    """Rows that were given up: of which steps, for which target and reason; "" means any."""
-
-    steps: Sequence[str]
-    target: str = ""
-    code: str = ""
-
-    def conditions(self) -> list[ColumnElement[bool]]:
-        """As SQL."""
-        named = [column == value for column, value in ((task.c.target, self.target), (task.c.code, self.code)) if value]
-        return [UNDONE, task.c.state == TaskState.DEAD, task.c.step.in_(list(self.steps)), *named]
 
 
 def reasons(connection: Connection) -> list[GivenUp]:
@@ -64,31 +49,26 @@ def reasons(connection: Connection) -> list[GivenUp]:
     return [GivenUp(*row) for row in connection.execute(of_each)]
 
 
-def retry(database: Database, which: Which, actor: str) -> tuple[int, int]:
-    """Make them due again at once; returns how many rows, of how many studies. The line gets the write lock between."""
+def retry(
+    database: Database, actor: str, *, steps: Sequence[str] = RETRIED, target: str = "", code: str = ""
+) -> tuple[int, int]:
+    """Make what was given up of the studies' current revisions due again at once: of some steps, for one target and
+    reason, "" means any. Returns how many rows, of how many studies."""
+    given = [column == value for column, value in ((task.c.target, target), (task.c.code, code)) if value]
+    wanted = (
+        select(task.c.id, task.c.study_key)
+        .join(study, (study.c.study_key == task.c.study_key) & (study.c.revision == task.c.revision))
+        .where(UNDONE, task.c.state == TaskState.DEAD, task.c.step.in_(list(steps)), *given)
+        .order_by(task.c.urgency, task.c.id)
+    )
     with database.read() as connection:
-        wanted = select(task.c.id, task.c.study_key).where(*which.conditions()).order_by(task.c.urgency, task.c.id)
         found = connection.execute(wanted).all()
-    due, studies = 0, set[str]()
-    for start in range(0, len(found), AT_ONCE):
-        if start:
-            time.sleep(BREATH_S)
+    due: list[str] = []
+    for some in in_turns(found):
         with database.write() as connection:
-            for row in found[start : start + AT_ONCE]:
-                changed = connection.execute(
-                    update(task)
-                    .where(task.c.id == row.id, task.c.state == TaskState.DEAD)  # nobody else was quicker
-                    .values(
-                        state=TaskState.READY,
-                        attempts=0,
-                        failures=0,
-                        not_before=0.0,
-                        created_at=time.time(),
-                        finished_at=None,
-                    )
-                )
-                if changed.rowcount:
+            for row in some:
+                still = (task.c.id == row.id) & (task.c.state == TaskState.DEAD)  # nobody else was quicker
+                if connection.execute(update(task).where(still).values(**anew())).rowcount:
                     audit.append(connection, actor, "study.retried", row.study_key, {"rows": 1})
-                    due += 1
-                    studies.add(row.study_key)
-    return due, len(studies)
+                    due.append(row.study_key)
+    return len(due), len(set(due))

@@ -51,6 +51,7 @@ def _poll(targeted: bool, limited: bool) -> Prepared:
 
 
 def values(step: str, target: str | None, up_to: int | None, now: float) -> dict[str, object]:
+    """The parameters of `rows`; `now` in seconds since the epoch."""
     optional = {"of_target": target, "up_to": up_to}
     return {"of_step": step, "now": now, **{name: value for name, value in optional.items() if value is not None}}
 

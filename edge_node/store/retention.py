@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, select, update
 
 from edge_node.domain.study import KeyClass, StudyState
 from edge_node.store import announcements, audit, escrow
-from edge_node.store.database import Database
+from edge_node.store.database import BREATH_S, Database, in_turns
 from edge_node.store.keyring import destroy
 from edge_node.store.spool import idle_segments, remove_segment
 from edge_node.store.tables import HELD, envelope, finding, instance, lost_identity, quarantine, study
@@ -23,8 +23,6 @@ from edge_node.store.tasks import unfinished
 ANNOUNCED_DAYS = 30.0  # a step that is still in progress then was forgotten by its modality
 ANNOUNCED_UNKNOWN_DAYS = 1.0  # of a study of which no instance came
 FORGET_S = 20.0
-AT_ONCE = 50  # objects in a transaction
-BREATH_S = 0.15  # who waits for the lock looks for it ten times a second
 
 
 def _is_past(connection: Connection, study_key: str, revision: int, states: tuple[StudyState, ...]) -> bool:
@@ -82,13 +80,11 @@ def expire_quarantine(database: Database, actor: str) -> int:
 
 
 def close_all(database: Database, items: Sequence[str], state: str, actor: str) -> int:
-    """`close_quarantine` for many; returns how many were held until now. The receiver gets the write lock between."""
+    """`close_quarantine` for many; returns how many were held until now."""
     count = 0
-    for start in range(0, len(items), AT_ONCE):
-        if start:
-            time.sleep(BREATH_S)
+    for some in in_turns(items):
         with database.write() as connection:
-            count += sum(close_quarantine(connection, item, state, actor) for item in items[start : start + AT_ONCE])
+            count += sum(close_quarantine(connection, item, state, actor) for item in some)
     database.shred_journal()
     return count
 

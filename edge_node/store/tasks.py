@@ -348,9 +348,15 @@ def requeue(connection: Connection, study_key: str, *, steps: Iterable[str], sta
             task.c.step.in_(tuple(steps)),
             task.c.state.in_(tuple(states)),
         )
-        .values(state=TaskState.READY, attempts=0, failures=0, not_before=0.0, created_at=time.time(), finished_at=None)
+        .values(**anew())
     )
     return int(changed.rowcount)
+
+
+def anew() -> dict[str, object]:
+    """What a row has that is due at once as if it had just been added."""
+    ready = {"state": TaskState.READY, "attempts": 0, "failures": 0, "not_before": 0.0}
+    return {**ready, "created_at": time.time(), "finished_at": None}
 
 
 def pause(connection: Connection, step: str) -> None:

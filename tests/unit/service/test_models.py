@@ -9,6 +9,7 @@ import shutil
 import signal
 import tarfile
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -78,13 +79,22 @@ def stages(config):
         return {one.version: str(one.stage) for one in models.all(NAME)}
 
 
-@pytest.fixture
-def force(config):
+@contextmanager
+def in_force(config):
+    """A compute role's node and the models that it runs."""
     node = open_node(config, Role.COMPUTE)
     made = ModelsInForce(node)
-    yield made
-    made.close()
-    node.database.close()
+    try:
+        yield node, made
+    finally:
+        made.close()
+        node.database.close()
+
+
+@pytest.fixture
+def force(config):
+    with in_force(config) as (_, made):
+        yield made
 
 
 def versions(force):
@@ -95,9 +105,7 @@ def versions(force):
 def test_what_comes_with_the_node_begins_in_shadow_and_the_audit_says_who_decided(tmp_path):
     config = config_of(tmp_path)
     initialise(config)
-    node = open_node(config, Role.COMPUTE)
-    force = ModelsInForce(node)
-    try:
+    with in_force(config) as (node, force):
         with force.begin() as triage:
             assert {(m.card.file.name, str(m.stage), m.trust) for m in triage.models} == {
                 (name, "shadow", SHIPPED) for name in SHIPPED_CARDS
@@ -107,9 +115,6 @@ def test_what_comes_with_the_node_begins_in_shadow_and_the_audit_says_who_decide
             entries = [e for e in audit.entries(connection) if e.action.startswith("model.")]
         assert [e.action for e in entries] == ["model.add", "model.promote"] * 3
         assert {e.detail["who"] for e in entries} == {"configuration"}
-    finally:
-        force.close()
-        node.database.close()
 
 
 def test_a_role_waits_for_the_models_that_speak_and_not_for_those_on_trial(tmp_path, monkeypatch):
@@ -127,9 +132,7 @@ def test_a_role_waits_for_the_models_that_speak_and_not_for_those_on_trial(tmp_p
         return LoadedModel(card, source.stage, trust, parse(card.file.selection.rule), process)
 
     monkeypatch.setattr(models_in_force, "load_model", proven)
-    node = open_node(config, Role.COMPUTE)
-    force = ModelsInForce(node)
-    try:
+    with in_force(config) as (_, force):
         assert begun == [NAME]
         with force.begin() as triage:
             assert [one.partition(": ")[2] for one in triage.absent] == [STARTING] * 2
@@ -138,9 +141,6 @@ def test_a_role_waits_for_the_models_that_speak_and_not_for_those_on_trial(tmp_p
         with force.begin() as triage:
             assert (len(triage.models), triage.absent) == (3, ())
         assert not force.refresh()
-    finally:
-        force.close()
-        node.database.close()
 
 
 def test_a_new_version_never_replaces_what_decides_without_a_human(tmp_path):
@@ -224,16 +224,11 @@ def test_a_model_runs_without_the_radiomics_that_its_site_cannot_measure_and_the
     monkeypatch.setattr(radiomics, "find_spec", lambda _: None)
     config = config_of(tmp_path, models_dir=tmp_path)
     initialise(config)
-    node = open_node(config, Role.COMPUTE)
-    force = ModelsInForce(node)
-    try:
+    with in_force(config) as (_, force):
         assert any("WITHOUT RADIOMICS: triage.radiomics-missing" in label for label in force.labels())
         with force.begin() as triage:
             assert [str(model.card.file.version) for model in triage.models] == ["2.0.0"]
             assert triage.absent == ()
-    finally:
-        force.close()
-        node.database.close()
     assert stages(config) == {"2.0.0": "shadow"}
     looked = {check.name: check for check in doctor._models(config)}
     assert looked[f"model {NAME}"].result == "ok"
@@ -261,18 +256,13 @@ def test_a_model_that_does_not_agree_on_its_gpu_waits_in_its_stage_and_the_reaso
     tmp_path, config, monkeypatch
 ):
     monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.WrongOnItsGpu))
-    node = open_node(config, Role.COMPUTE)
-    force = ModelsInForce(node)
-    try:
+    with in_force(config) as (_, force):
         with force.begin() as triage:
             result = triage.judge(study())
         assert (result.outcome, result.findings) == (TriageOutcome.SKIPPED, ())
         assert result.reason.startswith("triage.no-model-runs")
         assert "triage.parity" in result.unavailable[0]
         assert any("does not decide as the CPU does" in label for label in force.labels())
-    finally:
-        force.close()
-        node.database.close()
     assert stages(config) == {"1.1.0": "shadow"}
     row = told_of(tmp_path, config, "list")[0]
     assert (row["stage"], row["code"], row["ran_on"]) == ("shadow", "", None)
@@ -283,38 +273,26 @@ def test_a_model_that_does_not_agree_on_its_gpu_waits_in_its_stage_and_the_reaso
         "mend driver or CUDA, or set triage.provider = 'cpu'; look again: edge-node model verify"
     )
     monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.SoundGpu))  # the driver was mended
-    node = open_node(config, Role.COMPUTE)
-    force = ModelsInForce(node)
-    try:
+    with in_force(config) as (_, force):
         assert versions(force) == ["1.1.0 shadow"]
-    finally:
-        force.close()
-        node.database.close()
 
 
 def test_a_gpu_that_errs_when_a_worker_comes_back_takes_the_model_out_and_not_out_of_its_stage(
     tmp_path, config, monkeypatch
 ):
     monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.MovesToAWrongGpu))
-    node = open_node(config, Role.COMPUTE)
-    force = ModelsInForce(node)
-    try:
+    with in_force(config) as (_, force):
         with force.begin() as triage:
             result = triage.judge(study())
         assert result.top is not None
         assert result.top.reason.startswith("triage.parity: model ref-ct-head-hyperdensity")
         assert any("OUT OF SERVICE: triage.parity" in label for label in force.labels())
-    finally:
-        force.close()
-        node.database.close()
     assert stages(config) == {"1.1.0": "shadow"}
 
 
 def test_what_could_not_be_proven_waits_in_its_stage_and_is_tried_again_after_a_while(config, monkeypatch):
     monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.NotInTime))
-    node = open_node(config, Role.COMPUTE)
-    force = ModelsInForce(node)
-    try:
+    with in_force(config) as (_, force):
         assert any("triage.parity-unproven: model" in label for label in force.labels())
         assert not force.refresh()
         monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.SoundGpu))
@@ -323,25 +301,17 @@ def test_what_could_not_be_proven_waits_in_its_stage_and_is_tried_again_after_a_
         assert force.refresh()
         assert versions(force) == ["1.1.0 shadow"]
         assert not force.refresh()
-    finally:
-        force.close()
-        node.database.close()
     assert stages(config) == {"1.1.0": "shadow"}
 
 
 def test_what_a_worker_runs_on_when_it_comes_back_is_remembered_too(config, monkeypatch):
     monkeypatch.setattr(models_in_force, "load_model", on_a_gpu(engines.LosesItsGpu))
-    node = open_node(config, Role.COMPUTE)
-    force = ModelsInForce(node)
-    try:
+    with in_force(config) as (node, force):
         for _ in range(2):
             with force.begin() as triage:
                 assert triage.judge(study()).top is not None
         with node.database.read() as connection:
             told = [e.detail for e in audit.entries(connection) if e.action == "model.activation"]
-    finally:
-        force.close()
-        node.database.close()
     assert [(one["provider"], one["variant"]) for one in told] == [
         ("CUDAExecutionProvider", "fp32"),
         ("CPUExecutionProvider", "int8"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import insert
@@ -17,6 +16,7 @@ from edge_node.service.page import _render
 from edge_node.service.snapshot import reading_list
 from edge_node.store import readers, tables
 from edge_node.store.database import Database
+from tests.unit.store.rows import study_row
 
 HOUR_S = 3600.0
 
@@ -46,26 +46,6 @@ def add(
 ) -> None:
     """A study judged so many hours ago; `reported_after`: hours from its place to its report."""
     at = time.time() - hours * HOUR_S
-    study: dict[str, Any] = {
-        "study_key": key,
-        "study_uid": "2.25.1",
-        "patient_key": "p",
-        "state": "DELIVERED",
-        "revision": 1,
-        "complete": True,
-        "modalities": "CT",
-        "body_part": "HEAD",
-        "order_priority": "",
-        "calling_ae": "CT1",
-        "recipe": "basic",
-        "recipe_sha256": "0" * 64,
-        "instances": 1,
-        "bytes": 1,
-        "first_received_at": at,
-        "opened_at": at,
-        "last_received_at": at,
-        "triaged_at": at if triaged else None,
-    }
     place = {
         "study_key": key,
         "revision": 1,
@@ -78,7 +58,7 @@ def add(
         "decided_at": at,
     }
     with database_of(site).write() as connection:
-        connection.execute(insert(tables.study).values(study))
+        connection.execute(insert(tables.study).values(study_row(key, at=at, triaged_at=at if triaged else None)))
         connection.execute(insert(tables.reading).values(place))
         if reported_after is not None:
             when = at + reported_after * HOUR_S

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from edge_node.domain.errors import Quarantine
 from edge_node.store import audit, dead, tables
 from edge_node.store.tasks import enqueue
 from tests.unit.store.conftest import Store
+from tests.unit.store.rows import study_row
 
 Given = tuple[str, str, str, str]
 GIVEN_UP: tuple[Given, ...] = (
@@ -24,6 +27,7 @@ GIVEN_UP: tuple[Given, ...] = (
 def given_up(store: Store) -> Store:
     for study, step, target, code in GIVEN_UP:
         with store.database.write() as connection:
+            connection.execute(insert(tables.study).values(study_row(study)))
             enqueue(connection, study, 1, step, target=target)
         claimed = store.tasks.claim(step, target, 60.0)
         assert claimed is not None
@@ -52,17 +56,17 @@ def test_what_was_given_up_is_counted_by_step_target_and_reason(given_up: Store)
 @pytest.mark.parametrize(
     ("which", "stay"),
     [
-        (dead.Which(["worklist"]), {"D", "E"}),
-        (dead.Which(dead.RETRIED, target="ups"), {"C", "D", "E"}),
-        (dead.Which(dead.RETRIED, code="forward.refused"), {"A", "B", "C", "E"}),
-        (dead.Which(dead.RETRIED), {"E"}),
-        (dead.Which(["worklist"], code="forward.refused"), {"A", "B", "C", "D", "E"}),
+        ({"steps": ["worklist"]}, {"D", "E"}),
+        ({"target": "ups"}, {"C", "D", "E"}),
+        ({"code": "forward.refused"}, {"A", "B", "C", "E"}),
+        ({}, {"E"}),
+        ({"steps": ["worklist"], "code": "forward.refused"}, {"A", "B", "C", "D", "E"}),
     ],
 )
 def test_only_what_is_meant_is_due_again_and_never_a_destruction(
-    given_up: Store, which: dead.Which, stay: set[str]
+    given_up: Store, which: dict[str, Any], stay: set[str]
 ) -> None:
-    rows, studies = dead.retry(given_up.database, which, "site/admin")
+    rows, studies = dead.retry(given_up.database, "site/admin", **which)
     assert left(given_up) == stay
     assert rows == studies == 5 - len(stay)
     with given_up.database.read() as connection:
@@ -71,7 +75,7 @@ def test_only_what_is_meant_is_due_again_and_never_a_destruction(
 
 
 def test_what_is_due_again_begins_as_if_it_were_new(given_up: Store) -> None:
-    dead.retry(given_up.database, dead.Which(["forward"]), "site/admin")
+    dead.retry(given_up.database, "site/admin", steps=["forward"])
     claimed = given_up.tasks.claim("forward", "trainer", 60.0)
     assert claimed is not None
     assert (claimed.study_key, claimed.attempts, claimed.failures) == ("D", 1, 0)
@@ -80,7 +84,15 @@ def test_what_is_due_again_begins_as_if_it_were_new(given_up: Store) -> None:
 def test_more_than_fit_into_one_transaction_all_go(given_up: Store) -> None:
     with given_up.database.write() as connection:
         for number in range(120):
+            connection.execute(insert(tables.study).values(study_row(f"S{number}")))
             enqueue(connection, f"S{number}", 1, "pixels")
         of_pixels = tables.task.c.step == "pixels"
         connection.execute(update(tables.task).where(of_pixels).values(state="DEAD", code="pixels.crashed"))
-    assert dead.retry(given_up.database, dead.Which(["pixels"]), "site/admin") == (120, 120)
+    assert dead.retry(given_up.database, "site/admin", steps=["pixels"]) == (120, 120)
+
+
+def test_what_was_given_up_of_a_revision_that_images_came_after_stays_given_up(given_up: Store) -> None:
+    with given_up.database.write() as connection:
+        connection.execute(update(tables.study).where(tables.study.c.study_key == "A").values(revision=2))
+    assert dead.retry(given_up.database, "site/admin", target="ups") == (1, 1)
+    assert left(given_up) == {"A", "C", "D", "E"}
