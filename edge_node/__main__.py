@@ -1,6 +1,6 @@
 """`python -m edge_node` is `edge-node`."""
 
-from edge_node.cli.app import main
+if __name__ == "__main__":  # child processes import this module too, and have no use for the command line
+    from edge_node.cli.app import main
 
-if __name__ == "__main__":
     main()

@@ -51,7 +51,7 @@ def run(
     call: Invocation = ctx.obj
     config = call.load().config
     if role is not None:
-        from edge_node.service.roles import run_role
+        from edge_node.service.beginning import run_role
 
         raise SystemExit(run_role(role, config))
     from edge_node.service import logs

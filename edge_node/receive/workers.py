@@ -1,8 +1,9 @@
 """The de-identifying worker processes: handles of memory go over, receipts come back.
 
 Processes, not threads: one busy Python thread beside the receiver would slow it by a factor of ten and more.
-Spawned, not forked; a worker that dies is replaced, and another tries its instances once more. Instances that wait
-are handed over together, so that they share one sync and one commit; senders take turns. Announcements go alone and
+Forked, not from the receiver but from a process of their own that has no threads and sees no instance; a worker that
+dies is replaced, and another tries its instances once more. Instances that wait are handed over together, so that they
+share one sync and one commit; senders take turns. Announcements go alone and
 behind instances.
 """
 
@@ -196,7 +197,7 @@ class WorkerPool:
         wait_s: float,
         spawning: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context("forkserver")
         self._make_accept = make_accept
         self._arguments = arguments
         self._wait_s = wait_s

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import structlog
 from edge_node.config.schema import Config
 from edge_node.domain.errors import Stop
 from edge_node.domain.status import ExitCode
-from edge_node.service import logs
+from edge_node.service import logs, quietly
 from edge_node.service.life import Life
 from edge_node.service.process import pause_s, starting
 
@@ -40,17 +39,25 @@ class Keeper:
         self._lock = threading.Lock()
         self._failing: dict[str, dict[str, object]] = {}
 
-    def keep(self, name: str, step: str, body: Body, *, vital: bool = False) -> None:
-        """Run `body` in a process of its own until the role stops. `step` is the first word of its codes."""
-        self._life.thread(name, lambda stop: self._keep(name, step, body, stop, vital=vital))
+    def keep(
+        self, name: str, step: str, body: Body, *, vital: bool = False, ahead: quietly.Ahead | None = None
+    ) -> None:
+        """Run `body` in a process of its own until the role stops. `step` is the first word of its codes; `ahead` is
+        a process that shall be the first."""
+        self._life.thread(name, lambda stop: self._keep(name, step, body, stop, vital, ahead))
 
-    def _keep(self, name: str, step: str, body: Body, stop: threading.Event, *, vital: bool) -> None:
-        context, deaths = multiprocessing.get_context("spawn"), 0
+    def _keep(
+        self, name: str, step: str, body: Body, stop: threading.Event, vital: bool, ahead: quietly.Ahead | None
+    ) -> None:
+        deaths = 0
         while True:
-            child = context.Process(target=logs.guarded, args=(body, self._config), name=name, daemon=True)
+            work = (logs.guarded, body, self._config)
+            child = ahead.give(*work) if ahead else quietly.process(name, *work)
             try:
-                with starting(forgetful=True):
-                    child.start()
+                if ahead is None:
+                    with starting(forgetful=True):
+                        child.start()
+                ahead = None
             except OSError as error:  # no memory or no handles for a process, which will pass: no role shall end for it
                 log.error("process.not-started", process=name, reason=error.strerror)  # noqa: TRY400  that says it all
             begun = time.monotonic()

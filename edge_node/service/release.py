@@ -16,8 +16,8 @@ from edge_node.domain.body import Memory
 from edge_node.domain.errors import EdgeNodeError, Quarantine, Retry
 from edge_node.domain.study import IdentifiedInstance, KeyClass, Role
 from edge_node.receive.local import LocalSender, Offer, nameless_memory
+from edge_node.service.intake_worker import make_intake
 from edge_node.service.node import Node, ledger_path, open_node, spool_path
-from edge_node.service.roles import make_intake
 from edge_node.service.vault_key import in_memory
 from edge_node.store.database import Database
 from edge_node.store.held import Which, rows

@@ -1,9 +1,8 @@
-"""The roles: what each process opens, starts and works on. `run_role` is the body of one systemd unit."""
+"""The roles: what each process opens, starts and works on. Each runs until told to stop and gives its exit code."""
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import math
 import os
 import threading
@@ -20,14 +19,13 @@ from edge_node.domain.announcement import CLASSES, Kind
 from edge_node.domain.errors import Stop
 from edge_node.domain.study import Role
 from edge_node.pipeline import Bench, Targets, Work
-from edge_node.receive.workers import FORGET_S, AcceptAll, WorkerPool
-from edge_node.service import logs, notify
+from edge_node.receive.workers import FORGET_S, WorkerPool
+from edge_node.service import logs, notify, quietly
 from edge_node.service.housekeeping import Job
 from edge_node.service.keeping import Keeper
 from edge_node.service.life import HEARTBEAT_S, Life
 from edge_node.service.node import Node, escrow_of, open_node, spool_path
 from edge_node.service.process import die_with_parent, harden, more_handles, starting
-from edge_node.service.site_keys import SiteKey, continuing
 from edge_node.store.commitments import TARGET as COMMITMENT
 from edge_node.store.spool import free_bytes
 
@@ -63,21 +61,15 @@ def bench(node: Node, step: str, work: Work, *, max_age_s: float, target: str | 
     return Bench(step, work, node.tasks, node.database, targets_of(node.config), max_age_s, target)
 
 
-def run_role(role: Role, config: Config) -> int:
-    """Run one role until told to stop; returns the exit code. Raises Stop when it cannot start."""
-    harden()
-    die_with_parent()
-    logs.configure(config.node.log_format, config.node.log_level, role=str(role), node=config.node.name)
-    return {Role.DICOM: _dicom, Role.COMPUTE: _compute, Role.FORWARD: _forward, Role.STATUS: _status}[role](config)
-
-
-def _dicom(config: Config) -> int:
+def dicom(config: Config, writing: quietly.Ahead | None = None) -> int:
+    """The receiver and what knows identity; `writing` is the process of the write-back, if it is loading already."""
     from edge_node.receive.local import LocalDoor
     from edge_node.receive.scp import StorageSCP
     from edge_node.receive.tls import TlsListener
     from edge_node.service import doors as other_doors
     from edge_node.service import memory_identity, own_list, pulling, recovering
     from edge_node.service.commitment_steps import commits, note_commitment
+    from edge_node.service.intake_worker import make_intake
 
     more_handles()
     begun = memory_identity.begin(config)
@@ -125,7 +117,7 @@ def _dicom(config: Config) -> int:
     local.start()  # behind the ports: a second receiver would have been stopped there
     doors.callback(local.stop, DRAIN_S)
     keeper = Keeper(config, life)
-    keeper.keep("write-back", "worklist", partial(_write_back, vault=vault))
+    keeper.keep("write-back", "worklist", partial(_write_back, vault=vault), ahead=writing)
     if other_doors.wanted(config):
         keeper.keep("doors", "receive", other_doors.serve)
     if pulling.wanted(config):
@@ -159,44 +151,8 @@ def _listening(options: str, host: str, port: int) -> Iterator[None]:
         ) from None
 
 
-def make_intake(config: Config, vault: MemoryVault | None = None) -> AcceptAll:
-    """Build the accepting function of one de-identifying worker process."""
-    from edge_node.deid import instance_key_of, peek_study_key
-    from edge_node.receive.intake import Intake
-    from edge_node.service.announcing import Announcing, accepting_both
-    from edge_node.service.recipes import build
-    from edge_node.store.intake import IntakeStore
-    from edge_node.store.renewal import Renewal
-
-    harden()
-    logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)
-    node = open_node(config, Role.DICOM, vault)
-    site_key, before = node.keys.key("pseudonym"), node.keys.old("pseudonym")
-
-    def with_key(key: bytes) -> SiteKey:
-        return SiteKey(
-            build(config, key).deidentify,
-            lambda instance: peek_study_key(instance, key),
-            lambda instance: instance_key_of(key, instance.sop_instance),
-        )
-
-    store = IntakeStore(
-        node.database,
-        node.keyring,
-        node.spool_writer(),
-        actor=node.actor,
-        quarantine_s=config.deid.quarantine_days * 86400.0,
-        envelope_s=config.retention.envelope_hours * 3600.0,
-        escrow=escrow_of(config),
-        renewal=Renewal(node.database, node.keyring) if vault else None,
-    )
-    key = continuing(with_key(site_key), with_key(before) if before else None, store.has_study)
-    intake = Intake(store, key.deidentify, key.peek_study, digest_key=site_key, name_instance=key.name_instance)
-    signals = Announcing(node.database, [one for one in (site_key, before) if one], node.actor)
-    return accepting_both(intake.accept_all, signals)
-
-
 def _write_back(config: Config, vault: MemoryVault | None = None) -> None:
+    quietly.load("edge_node.service.dicom_steps", "edge_node.service.order_steps", "edge_node.service.quality_steps")
     from edge_node.service.commitment_steps import commitment_work, commits
     from edge_node.service.dicom_steps import ORDER, worklist_work
     from edge_node.service.memory_identity import after_identity, needs_identity, with_identity
@@ -230,13 +186,14 @@ def _write_back(config: Config, vault: MemoryVault | None = None) -> None:
         life.thread(QUALITY, bench(node, "worklist", work, max_age_s=max_age, target=QUALITY).run)
     if config.worklist.mode != "shadow":
         # It takes seconds to load, for which the first result would wait, and that may be the urgent one.
-        importlib.import_module("edge_node.worklist.structured_report")
+        quietly.load("edge_node.worklist.structured_report")
     code = life.wait()
     if code:
         raise SystemExit(code)
 
 
-def _compute(config: Config) -> int:
+def compute(config: Config) -> int:
+    """Settling, triage, pixels, purge."""
     # Before numpy comes in: its matrices here are small, threads of its own only wait for each other and for codecs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from edge_node.service import watching
@@ -252,6 +209,7 @@ def _compute(config: Config) -> int:
     life.listen_to_signals()
     notify.status("loading and proving the models")
     node.tasks.take_over()
+    Keeper(config, life).keep("pixels", "pixels", _clean_pixels, vital=True)
     room = config.triage.ahead_mb << 20 if config.triage.enabled else 0
     ahead = Ahead(room, harden, config.triage.threads) if room else None
     precedence = Precedence()
@@ -277,7 +235,6 @@ def _compute(config: Config) -> int:
     woken = threading.Event()
     life.thread("triage STAT", worker.for_the_urgent(AT_ONCE, woken).run)
     jobs.append(Job("settle", SETTLE_S, lambda: settle_due(node, wishes, woken)))
-    Keeper(config, life).keep("pixels", "pixels", _clean_pixels, vital=True)
     life.thread("purge", bench(node, "purge", purge_work(node), max_age_s=NEVER_S).run)
     try:
         return life.live(jobs)
@@ -289,6 +246,7 @@ def _compute(config: Config) -> int:
 
 
 def _clean_pixels(config: Config) -> None:
+    quietly.load("edge_node.service.pixel_steps")
     from edge_node.service.patient import patient
     from edge_node.service.pixel_steps import load_tools, look_again, pixels_work
 
@@ -307,7 +265,8 @@ def _clean_pixels(config: Config) -> None:
         raise SystemExit(code)
 
 
-def _forward(config: Config) -> int:
+def forward(config: Config) -> int:
+    """What goes to the trainer, and consent."""
     from edge_node.forward.stow import StowTrainer
     from edge_node.service.forward_steps import forward_work, refresh_consent
 
@@ -330,7 +289,8 @@ def _nothing() -> None:
     """There is nothing to drain."""
 
 
-def _status(config: Config) -> int:
+def status(config: Config) -> int:
+    """The status page."""
     from edge_node.service.page import serve
 
     return serve(config)

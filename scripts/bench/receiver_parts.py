@@ -37,9 +37,9 @@ from edge_node.receive.landing import Arrival
 from edge_node.receive.scp import StorageSCP
 from edge_node.receive.workers import AcceptAll, WorkerPool
 from edge_node.service import logs
+from edge_node.service.intake_worker import make_intake
 from edge_node.service.node import open_node, spool_path
 from edge_node.service.process import harden, more_handles, starting
-from edge_node.service.roles import make_intake
 from edge_node.store import intake as store_intake
 from edge_node.store.database import Database
 from edge_node.store.intake import IntakeStore

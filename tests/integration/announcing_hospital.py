@@ -19,7 +19,7 @@ from edge_node.domain.status import Status
 from edge_node.domain.study import Role
 from edge_node.receive.landing import Arrival
 from edge_node.receive.scp import StorageSCP
-from edge_node.service import roles
+from edge_node.service import intake_worker
 from edge_node.service.compute_steps import settle_due
 from edge_node.service.node import open_node, spool_path
 from edge_node.store import tables
@@ -37,7 +37,7 @@ class Hospital:
         self.site = site
         config = site.config.model_copy(update={"settle": Settle(**settle)})
         self.config: Config = config
-        work = roles.make_intake(config)
+        work = intake_worker.make_intake(config)
         self.refuse: EdgeNodeError | None = None
         self.free = 1 << 40
 

@@ -21,7 +21,7 @@ from edge_node.domain.study import Role
 from edge_node.receive.landing import Arrival
 from edge_node.receive.local import LocalDoor
 from edge_node.receive.scp import StorageSCP
-from edge_node.service import roles
+from edge_node.service import intake_worker
 from edge_node.service.node import open_node, spool_path
 from edge_node.service.pull_requests import named
 from edge_node.service.pulling import Puller, archive_of
@@ -56,7 +56,7 @@ class PullingNode:
         self.site = site
         self.port = port or free_port()
         self.config: Config = site.config
-        self.work: Callable[..., Any] = roles.make_intake(site.config, vault)
+        self.work: Callable[..., Any] = intake_worker.make_intake(site.config, vault)
         self.refuse: EdgeNodeError | None = None
         self.received: list[tuple[str, str]] = []
         self.scp = StorageSCP(

@@ -23,8 +23,9 @@ from edge_node.pipeline import Bench
 from edge_node.receive.scp import StorageSCP
 from edge_node.service.commitment_steps import commitment_work, note_commitment
 from edge_node.service.dicom_steps import worklist_work
+from edge_node.service.intake_worker import make_intake
 from edge_node.service.node import Node, open_node
-from edge_node.service.roles import bench, make_intake, targets_of
+from edge_node.service.roles import bench, targets_of
 from edge_node.service.setup import initialise
 from edge_node.store import audit, studies
 from edge_node.store.commitments import TARGET

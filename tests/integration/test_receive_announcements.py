@@ -15,7 +15,7 @@ from sqlalchemy import select
 from edge_node.domain.announcement import Command, IdentifiedSignal
 from edge_node.domain.errors import EdgeNodeError, Retry
 from edge_node.domain.status import ErrorId, Status
-from edge_node.service import roles
+from edge_node.service import intake_worker
 from edge_node.store import retention, tables
 from tests.integration.announcing_hospital import STEP, STUDY, Hospital, encoded, reference
 from tests.unit.service.site import Site, image, needles_in, site
@@ -342,6 +342,6 @@ def test_attribute_lists_that_are_none_are_refused(hospital: Hospital, noise: by
     signal = IdentifiedSignal(
         Command.CREATE, noise, "1.2.840.10008.1.2", ModalityPerformedProcedureStep, STEP, "CT1", time.time()
     )
-    [answer] = roles.make_intake(hospital.config)([signal])
+    [answer] = intake_worker.make_intake(hospital.config)([signal])
     assert isinstance(answer, EdgeNodeError)
     assert answer.code in ("announce.unreadable", "announce.missing-attribute")

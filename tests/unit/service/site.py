@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from edge_node.config.schema import Config, Deid, Node
 from edge_node.domain.study import KeyClass, Role
-from edge_node.service import roles
+from edge_node.service import intake_worker, roles
 from edge_node.service.node import open_node, spool_path
 from edge_node.service.setup import initialise
 from edge_node.store import audit, tables
@@ -32,7 +32,7 @@ class Site:
 
     def take(self, *objects: Dataset) -> list[Receipt]:
         """Receive as a worker does, with keys as they are on the disk now."""
-        accept = roles.make_intake(self.config)
+        accept = intake_worker.make_intake(self.config)
         receipts = [answer for one in objects for answer in accept([received(one)])]
         assert all(isinstance(receipt, Receipt) for receipt in receipts), receipts
         return receipts
@@ -40,7 +40,7 @@ class Site:
     def hold(self) -> Receipt:
         """Receive what cannot be de-identified."""
         broken = instance_of(b"\x08\x00broken", "1.2.840.10008.1.2.1", "1.2.3", "1.2.4")
-        [receipt] = roles.make_intake(self.config)([broken])
+        [receipt] = intake_worker.make_intake(self.config)([broken])
         assert isinstance(receipt, Receipt)
         return receipt
 

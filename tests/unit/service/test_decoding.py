@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 
 from edge_node.domain.study import CleanStudy, Role
-from edge_node.service import roles
+from edge_node.service import intake_worker
 from edge_node.service.decoding import Decoding
 from edge_node.service.node import open_node
 from edge_node.store import studies
@@ -27,7 +27,7 @@ def take(site: Site, one: Dataset) -> str:
     one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     one.compress(RLELossless, generate_instance_uid=False)
     sent = instance_of(encoded(one), str(RLELossless), str(one.SOPClassUID), str(one.SOPInstanceUID))
-    [receipt] = roles.make_intake(site.config)([replace(sent, received_at=time.time())])
+    [receipt] = intake_worker.make_intake(site.config)([replace(sent, received_at=time.time())])
     return str(getattr(receipt, "study_key", receipt))
 
 

@@ -18,7 +18,7 @@ from edge_node.config.schema import Config
 from edge_node.domain.errors import Stop
 from edge_node.domain.status import ExitCode
 from edge_node.domain.study import Role
-from edge_node.service import keeping
+from edge_node.service import keeping, quietly
 from edge_node.service.keeping import Keeper
 from edge_node.service.life import Life
 from edge_node.service.node import open_node
@@ -118,6 +118,15 @@ def test_a_process_that_dies_once_is_started_again_and_one_that_keeps_dying_is_t
         {"process": "doors", "code": "receive.cannot-start", "exit_code": ExitCode.UNAVAILABLE}
     ]
     assert not life.stop.is_set()
+
+
+def test_a_process_that_has_loaded_ahead_is_the_first_and_has_successors(config: Config, life: Life) -> None:
+    ahead = quietly.Ahead("write-back")
+    Keeper(config, life).keep("write-back", "worklist", dying, ahead=ahead)
+    until(lambda: begun(config) >= 2)
+    pids = [int(pid) for pid in (config.node.data_dir / "begun").read_text().split()]
+    assert pids[0] == ahead.process.pid
+    assert len(set(pids)) == len(pids)
 
 
 @pytest.mark.parametrize("deaths", [0, 5, 1024, 10**6])

@@ -26,7 +26,7 @@ from edge_node.domain.study import KeyClass, Role, TaskState
 from edge_node.pipeline import Done
 from edge_node.receive.landing import Arrival
 from edge_node.receive.local import LocalDoor
-from edge_node.service import memory_identity, roles
+from edge_node.service import intake_worker, memory_identity, roles
 from edge_node.service.compute_steps import purge_work
 from edge_node.service.doctor import examine
 from edge_node.service.memory_identity import after_identity, with_identity
@@ -66,7 +66,7 @@ class Run:
         self.begin()
 
     def take(self, *objects: Dataset) -> str:
-        accept = roles.make_intake(self.config, self.begun.vault)
+        accept = intake_worker.make_intake(self.config, self.begun.vault)
         for one in objects:
             [receipt] = accept([received(one)])
             assert isinstance(receipt, Receipt), receipt
@@ -127,7 +127,7 @@ def test_the_key_shows_nowhere_that_words_go(config: Config) -> None:
     initialise(config)
     keys = RoleKeys(Role.DICOM, config, vault=vault)
     assert keys.key("vault") == vault.secret
-    for shown in (repr(vault), repr(keys), repr(partial(roles.make_intake, vault=vault))):
+    for shown in (repr(vault), repr(keys), repr(partial(intake_worker.make_intake, vault=vault))):
         assert vault.secret.hex() not in shown
         assert repr(vault.secret) not in shown
     assert pickle.loads(pickle.dumps(vault)) == vault
@@ -296,7 +296,7 @@ def test_a_study_finds_its_identity_under_whichever_rule_it_comes_again(run: Run
 
 
 def test_the_running_node_takes_in_what_is_released_from_quarantine(run: Run, config: Config) -> None:
-    accept = roles.make_intake(config, run.begun.vault)
+    accept = intake_worker.make_intake(config, run.begun.vault)
     held = image(1)
     held.Manufacturer = "Beeblebrox & Zaphod"
     [receipt] = accept([received(held)])
@@ -363,7 +363,7 @@ def test_nor_may_one_with_the_key_in_another_place(run: Run, first: str) -> None
 
 
 def test_a_worker_of_an_earlier_run_makes_no_key_that_nobody_could_open(run: Run) -> None:
-    old = roles.make_intake(run.config, run.begun.vault)
+    old = intake_worker.make_intake(run.config, run.begun.vault)
     run.again()
     [answer] = old([received(image(1))])
     assert isinstance(answer, Retry)

@@ -23,7 +23,7 @@ from edge_node.domain.priors import PriorAsk, Priors
 from edge_node.domain.pull import Kind, Match, Pulled, Wanted
 from edge_node.domain.study import Role, StudyState, TaskState
 from edge_node.pipeline import Done
-from edge_node.service import prior_wishes, roles
+from edge_node.service import intake_worker, prior_wishes
 from edge_node.service.compute_steps import judging, settle_due
 from edge_node.service.node import Node, open_node
 from edge_node.service.prior_requests import choose
@@ -293,7 +293,7 @@ def test_a_prior_that_is_sent_once_more_is_read_like_any_other_study_unless_we_h
         with bed.node.database.write() as connection:
             connection.execute(update(pull_item).values(finished_at=time.time() - 2 * priors.OURS_S))
     again = replace(received(image(1, study=7)), received_at=time.time())
-    [receipt] = roles.make_intake(bed.config)([again])
+    [receipt] = intake_worker.make_intake(bed.config)([again])
     assert isinstance(receipt, Receipt)
     assert receipt.received is Received.DUPLICATE
     bed.settle()

@@ -17,8 +17,8 @@ from edge_node.config.load import load
 from edge_node.config.schema import Config
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.study import Role
+from edge_node.service import intake_worker
 from edge_node.service import release as releasing
-from edge_node.service import roles
 from edge_node.service.node import open_node
 from edge_node.service.page import _render
 from edge_node.service.snapshot import MOST_ROWS as MOST_TOLD
@@ -123,7 +123,7 @@ def test_what_does_not_pass_stays_held_and_says_why_while_the_others_go(node: No
 
 def test_an_object_that_came_again_and_was_kept_meanwhile_is_no_longer_held(node: Node) -> None:
     item = node.hold(1)
-    [receipt] = roles.make_intake(node.config)([received(image(1))])
+    [receipt] = intake_worker.make_intake(node.config)([received(image(1))])
     assert not getattr(receipt, "code", "?")
     assert node.run("quarantine", "release", item)["released"] == 1
     assert (node.kept(), node.rows(state="HELD")) == (1, [])
