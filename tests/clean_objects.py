@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from hashlib import sha256
 from io import BytesIO
 
 from pydicom.dataset import Dataset, FileMetaDataset
@@ -18,6 +17,7 @@ from pydicom.uid import (
 )
 
 from edge_node.domain.study import CleanObject
+from edge_node.store.digest import digest_of
 
 SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 
@@ -83,7 +83,7 @@ def clean_object(
         transfer_syntax=syntax,
         modality="CT",
         size=len(content),
-        sha256=sha256(content).hexdigest(),
+        digest=digest_of(content),
         pixel_risk=pixel_risk,
         read=lambda: content,
     )

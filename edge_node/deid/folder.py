@@ -280,7 +280,7 @@ def clean_object(made: DeidentifiedInstance, sha256: str, name: str, read: Calla
         transfer_syntax=made.transfer_syntax,
         modality=made.modality,
         size=0,
-        sha256=sha256,
+        digest=sha256,
         pixel_risk=made.pixel_risk,
         read=read,
     )

@@ -135,17 +135,7 @@ class Body:
         return found
 
     def blocks(self, size: int) -> Iterator[Buffer]:
-        """All bytes in blocks of `size`, the last one shorter; copied only where a block is made of several pieces.
-
-        `sha256` is found in passing: what is written is read once, and it is this that is hashed.
-        """
-        engine = hashlib.sha256()
-        for block in self._blocks(size):
-            engine.update(block)
-            yield block
-        self._sha256 = engine.hexdigest()
-
-    def _blocks(self, size: int) -> Iterator[Buffer]:
+        """All bytes in blocks of `size`, the last one shorter; copied only where a block is made of several pieces."""
         rest = bytearray()
         for chunk in self.chunks():
             view = memoryview(chunk)

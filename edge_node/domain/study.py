@@ -185,7 +185,7 @@ class CleanObject:
     transfer_syntax: str
     modality: str
     size: int
-    sha256: str
+    digest: str
     pixel_risk: str
     read: Callable[[], bytes] = field(repr=False)
     pixel_work: str = ""

@@ -10,10 +10,10 @@ import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
 from edge_node.domain.errors import Withheld
 from edge_node.domain.study import CleanObject
+from edge_node.store.digest import is_of
 
 _PREAMBLE = 128
 _MAGIC = b"DICM"
@@ -61,7 +61,7 @@ def verify_outgoing(part10: bytes, expected: CleanObject) -> str:
         return "pixels"
     if len(part10) != expected.size:
         return "size"
-    if sha256(part10).hexdigest() != expected.sha256:
+    if not is_of(expected.digest, part10):
         return "hash"
     if part10[_PREAMBLE : _PREAMBLE + 4] != _MAGIC:
         return "not-part10"

@@ -73,7 +73,7 @@ def _release(connection: Connection, one: CleanObject) -> int:
     """Only the very bytes that were shown: an object that changed meanwhile stays."""
     changed = connection.execute(
         update(instance)
-        .where(instance.c.sop_uid == one.sop_uid, instance.c.sha256 == one.sha256)
+        .where(instance.c.sop_uid == one.sop_uid, instance.c.digest == one.digest)
         .values(pixel_risk="", pixel_work=one.pixel_work.replace("review:", "released:", 1))
     )
     return int(changed.rowcount)

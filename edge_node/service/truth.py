@@ -152,7 +152,7 @@ def _object(path: Path, ds: Any) -> CleanObject:
         transfer_syntax=str(ds.file_meta.get("TransferSyntaxUID", "")),
         modality=str(ds.get("Modality") or ""),
         size=path.stat().st_size,
-        sha256="",
+        digest="",
         pixel_risk="",
         read=path.read_bytes,
     )

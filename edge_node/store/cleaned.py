@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from hashlib import sha256
 
 from sqlalchemy import Connection, func, select, update
 
 from edge_node.domain.errors import Retry
 from edge_node.domain.study import Judged, KeyClass
+from edge_node.store.digest import digest_of
 from edge_node.store.keyring import Keyring, keys_that_exist
 from edge_node.store.seal import seal
 from edge_node.store.spool import Place, SpoolWriter
@@ -25,7 +25,7 @@ class Staged:
     """A judgement whose new bytes lie synced in the spool, ready to be committed."""
 
     sop_uid: str
-    old_sha256: str
+    old_digest: str
     changes: dict[str, object]
     key_id: str
 
@@ -47,14 +47,14 @@ class CleanedObjects:
             place: Place = self._spool.append(seal(key.secret, judged.part10, f"clean {study_key} {sop_uid}"))
             changes |= {
                 "transfer_syntax": judged.transfer_syntax,
-                "sha256": sha256(judged.part10).hexdigest(),
+                "digest": digest_of(judged.part10),
                 "size": len(judged.part10),
                 "key_id": key_id,
                 "segment": place.segment,
                 "offset": place.offset,
                 "length": place.length,
             }
-        return Staged(judged.was.sop_uid, judged.was.sha256, changes, key_id)
+        return Staged(judged.was.sop_uid, judged.was.digest, changes, key_id)
 
     def commit(self, connection: Connection, study_key: str, staged: Iterable[Staged]) -> None:
         """Put what was staged in place of what was there, in the caller's transaction.
@@ -68,7 +68,7 @@ class CleanedObjects:
                 raise Retry("store.key-destroyed", "the key of the study was destroyed while its pixels were cleaned")
             connection.execute(
                 update(instance)
-                .where(instance.c.sop_uid == one.sop_uid, instance.c.sha256 == one.old_sha256, instance.c.kept)
+                .where(instance.c.sop_uid == one.sop_uid, instance.c.digest == one.old_digest, instance.c.kept)
                 .values(**one.changes)
             )
         size = select(func.coalesce(func.sum(instance.c.size), 0)).where(instance.c.study_key == study_key)

@@ -126,6 +126,12 @@ def _add_totals(connection: Connection) -> None:
     counted.begin(connection)
 
 
+def _name_digests(connection: Connection) -> None:
+    """Version 15: the hash of a clean object says how it was made."""
+    if "digest" not in {column["name"] for column in inspect(connection).get_columns("instance")}:
+        connection.execute(text("ALTER TABLE instance RENAME COLUMN sha256 TO digest"))
+
+
 # One entry per schema version, in order; an entry is never edited once released.
 MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _create_first_schema,
@@ -142,6 +148,7 @@ MIGRATIONS: tuple[Callable[[Connection], None], ...] = (
     _add_lost_identity,
     _add_priors,
     _add_totals,
+    _name_digests,
 )
 
 

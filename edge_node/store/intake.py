@@ -15,6 +15,7 @@ from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, StudyState
 from edge_node.store import audit
 from edge_node.store.database import Database
+from edge_node.store.digest import Digest
 from edge_node.store.escrow import Escrow
 from edge_node.store.identified_again import lacking, seal_again
 from edge_node.store.keyring import DataKey, Keyring, keys_that_exist
@@ -35,6 +36,7 @@ class _Kept:
     clean_key: DataKey
     vault_key: DataKey
     place: Place
+    digest: str
 
 
 MOST_KEYS = 512
@@ -175,13 +177,15 @@ class IntakeStore:
     def _seal(self, batch: Sequence[Clean]) -> list[_Kept]:
         """Seal and sync the objects under their studies' keys; no row names them yet."""
         pairs = [self._keys_of(one.study_key) for one in batch]
-        objects = []
+        objects, digests = [], []
         for one, (key, _) in zip(batch, pairs, strict=True):
-            body = one.what.instance.body
-            chunks = seal_body(key.secret, body, f"clean {one.study_key} {one.uid}")
+            body, digest = one.what.instance.body, Digest()
+            chunks = seal_body(key.secret, body, f"clean {one.study_key} {one.uid}", digest.update)
             objects.append(Sealed(sealed_length(body.size), chunks))
+            digests.append(digest)
         places = self._spool.append_all(objects)
-        return [_Kept(*parts) for parts in zip(batch, *zip(*pairs, strict=True), places, strict=True)]
+        texts = [digest.text for digest in digests]
+        return [_Kept(*parts) for parts in zip(batch, *zip(*pairs, strict=True), places, texts, strict=True)]
 
     def _keys_of(self, study_key: str) -> tuple[DataKey, DataKey]:
         keys = self._keys.get(study_key)
@@ -402,7 +406,7 @@ def _instance_row(one: _Kept, revision: int) -> dict[str, object]:
         "pixel_work": "",
         "revision": revision,
         "source_digest": one.clean.what.source_digest,
-        "sha256": what.sha256,
+        "digest": one.digest,
         "size": what.body.size,
         "key_id": one.clean_key.key_id,
         "segment": place.segment,

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 from cryptography.exceptions import InvalidTag, UnsupportedAlgorithm
@@ -63,9 +63,17 @@ def seal_chunks(key: bytes, plain: bytes | memoryview, context: str) -> Iterator
     return _sealed_blocks(key, (view[at : at + CHUNK] for at in range(0, len(view), CHUNK)), len(view), context)
 
 
-def seal_body(key: bytes, body: Body, context: str) -> Iterator[bytes]:
-    """The pieces of `seal` of something that need not be in memory."""
-    return _sealed_blocks(key, body.blocks(CHUNK), body.size, context)
+def seal_body(key: bytes, body: Body, context: str, passing: Callable[[Buffer], None] | None = None) -> Iterator[bytes]:
+    """The pieces of `seal` of something that need not be in memory; `passing` sees what is sealed, so that it is read
+    once."""
+    blocks = body.blocks(CHUNK)
+    return _sealed_blocks(key, blocks if passing is None else _seen(blocks, passing), body.size, context)
+
+
+def _seen(blocks: Iterable[Buffer], passing: Callable[[Buffer], None]) -> Iterator[Buffer]:
+    for block in blocks:
+        passing(block)
+        yield block
 
 
 def _sealed_blocks(key: bytes, blocks: Iterable[Buffer], length: int, context: str) -> Iterator[bytes]:

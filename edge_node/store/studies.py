@@ -108,11 +108,11 @@ def settle(
         return None
     digest, count = hashlib.sha256(), 0
     for row in connection.execute(
-        select(instance.c.sop_uid, instance.c.sha256)
+        select(instance.c.sop_uid, instance.c.digest)
         .where(instance.c.study_key == candidate.study_key)
         .order_by(instance.c.sop_uid)
     ):
-        digest.update(f"{row.sop_uid} {row.sha256}\n".encode())
+        digest.update(f"{row.sop_uid} {row.digest}\n".encode())
         count += 1
     return {
         "revision": candidate.revision,
@@ -200,7 +200,7 @@ class CleanObjects:
             r["transfer_syntax"],
             r["modality"],
             r["size"],
-            r["sha256"],
+            r["digest"],
             r["pixel_risk"],
             read,
             r["pixel_work"],

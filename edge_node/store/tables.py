@@ -87,7 +87,7 @@ instance = Table(
     Column("pixel_work", String(64), nullable=False, default=""),  # what the pixel step did; "" not judged yet
     Column("revision", Integer, nullable=False),
     Column("source_digest", String(64), nullable=False),
-    Column("sha256", String(64), nullable=False),
+    Column("digest", String(72), nullable=False),  # of the clean object (`store/digest.py`)
     Column("size", BigInteger, nullable=False),
     Column("key_id", String(16), nullable=False),
     Column("segment", String(64), nullable=False),

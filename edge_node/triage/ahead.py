@@ -91,7 +91,7 @@ class Ahead:
         or forgotten, or there is no more room."""
         with self._lock:
             tried = self._tried.setdefault(study.study_key, set())
-            new = [item for item in study.objects if _worth_it(item) and item.sha256 not in tried]
+            new = [item for item in study.objects if _worth_it(item) and item.digest not in tried]
         if not new:
             return 0
         with ThreadPoolExecutor(self._count, "decode ahead") as pool:
@@ -106,7 +106,7 @@ class Ahead:
 
         def ready(item: CleanObject) -> Pixels | None:
             with self._lock:
-                found = held.pop(item.sha256, None)
+                found = held.pop(item.digest, None)
                 self._bytes -= found.nbytes if found is not None else 0
             return found
 
@@ -137,7 +137,7 @@ class Ahead:
                 tried = self._tried.get(study_key)
                 if tried is None or self._bytes >= self._most:
                     return False
-                tried.add(item.sha256)  # once, whatever comes of it: it may be what its process dies of
+                tried.add(item.digest)  # once, whatever comes of it: it may be what its process dies of
             part10 = np.frombuffer(item.read(), np.uint8)
             stored = process.run({"part10": part10}, LIMIT_S)["stored"]
         except (BadInput, OutOfTime, WorkerDied, DeviceLost, EdgeNodeError, OSError, KeyError):
@@ -147,7 +147,7 @@ class Ahead:
         with self._lock:
             if study_key not in self._tried:  # judged meanwhile
                 return False
-            self._held.setdefault(study_key, {})[item.sha256] = stored
+            self._held.setdefault(study_key, {})[item.digest] = stored
             self._bytes += stored.nbytes
         return True
 

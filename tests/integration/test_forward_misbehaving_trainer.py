@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -57,7 +58,7 @@ def test_every_instance_arrives_unchanged_and_is_reported_once() -> None:
     objects = some(40)
     with StowServer() as trainer:
         report, outcomes = send(forward(trainer.url, in_flight=3), objects)
-        assert trainer.held == {one.sop_uid: one.sha256 for one in objects}
+        assert trainer.held == {one.sop_uid: sha256(one.read()).hexdigest() for one in objects}
     assert report == SendReport(40, {}, {}, {}, None)
     assert sorted(uid for uid, _, _ in outcomes) == sorted(one.sop_uid for one in objects)
     assert {(state, code) for _, state, code in outcomes} == {(DeliveryState.DELIVERED, "")}
@@ -124,7 +125,7 @@ def test_a_request_without_a_usable_answer_is_sent_again_in_halves(fault: Step) 
     with StowServer([fault]) as trainer:
         report, outcomes = send(forward(trainer.url), objects)
         assert trainer.changed == 0
-        assert trainer.held == {one.sop_uid: one.sha256 for one in objects}
+        assert trainer.held == {one.sop_uid: sha256(one.read()).hexdigest() for one in objects}
         answered = trainer.requests[-2:]
     assert report.delivered == 8
     assert report.retry is None
@@ -332,7 +333,7 @@ def _cannot_be_opened(one: CleanObject) -> CleanObject:
     ("how", "code"),
     [
         (_identity_left_in, "forward.gate:identity-not-removed"),
-        (lambda one: replace(one, sha256="0" * 64), "forward.gate:hash"),
+        (lambda one: replace(one, digest="0" * 64), "forward.gate:hash"),
         (lambda one: replace(one, pixel_risk="ultrasound"), "forward.gate:pixels"),
         (_cannot_be_opened, "spool.key-destroyed"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from io import BytesIO
 
@@ -17,6 +16,7 @@ from pydicom.dataset import Dataset
 from edge_node.deid.pixels import CLEAN_PIXEL_DATA, Mask, Masked, Picture
 from edge_node.domain.errors import Quarantine
 from edge_node.forward.parcel import verify_outgoing
+from edge_node.store.digest import digest_of
 from tests.clean_objects import clean_object
 from tests.unit.deid.objects import DEIDENTIFIER, clean, ct, from_file, received
 
@@ -232,7 +232,7 @@ def test_a_masked_object_passes_the_last_gate() -> None:
     expected = replace(
         clean_object(0), sop_uid=str(ds.SOPInstanceUID), series_uid=str(ds.SeriesInstanceUID), pixel_risk="",
         transfer_syntax=after.transfer_syntax, size=len(after.part10),
-        sha256=hashlib.sha256(after.part10).hexdigest(),
+        digest=digest_of(after.part10),
     )  # fmt: skip
     assert verify_outgoing(after.part10, expected) == ""
 

@@ -66,7 +66,7 @@ def test_an_object_the_spool_gives_up_is_named_with_the_code_of_the_spool() -> N
 
 def test_not_a_byte_of_an_object_is_handed_on_before_the_gate_has_seen_all_of_it() -> None:
     content = clean_part10(1)
-    wrong = replace(clean_object(1, part10=content), sha256="0" * 64)
+    wrong = replace(clean_object(1, part10=content), digest="0" * 64)
     handed: list[bytes] = []
     with pytest.raises(NotSent):
         handed.extend(StowBody([wrong]))

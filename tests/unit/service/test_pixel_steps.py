@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 from io import BytesIO
 from types import SimpleNamespace
@@ -24,6 +23,7 @@ from edge_node.domain.study import IdentifiedInstance, TaskState
 from edge_node.pipeline import Bench, Targets
 from edge_node.service.pixel_steps import look_again, pixels_work
 from edge_node.store import studies
+from edge_node.store.digest import digest_of
 from edge_node.store.tables import instance, study, task
 from edge_node.store.tasks import requeue
 from tests.unit.deid.objects import DEIDENTIFIER, ct, received
@@ -165,7 +165,7 @@ def test_a_masked_object_replaces_the_received_one_in_spool_and_ledger(line: Lin
     [after] = line.store.clean.study(key).objects
     part10 = after.read()
     assert (after.pixel_risk, after.pixel_work, after.sop_uid) == ("", "masked", before.sop_uid)
-    assert (after.size, after.sha256) == (len(part10), hashlib.sha256(part10).hexdigest())
+    assert (after.size, after.digest) == (len(part10), digest_of(part10))
     ds = dcmread(BytesIO(part10))
     assert ds.BurnedInAnnotation == "NO"
     assert [item.CodeValue for item in ds.DeidentificationMethodCodeSequence][-1] == "113101"
@@ -272,11 +272,11 @@ def test_the_old_bytes_are_the_object_until_the_outcome_is_committed(line: Line)
     claimed = line.store.tasks.claim("pixels", None, 60)
     assert claimed is not None
     done = pixels_work(line.node, tools(Ink()))(claimed)
-    assert line.store.clean.study(key).objects[0].sha256 == before.sha256
+    assert line.store.clean.study(key).objects[0].digest == before.digest
     assert done.commit is not None
     with line.store.database.write() as connection:
         done.commit(connection)
-    assert line.store.clean.study(key).objects[0].sha256 != before.sha256
+    assert line.store.clean.study(key).objects[0].digest != before.digest
 
 
 def test_faces_leave_a_head_ct_when_asked_and_only_then(line: Line) -> None:

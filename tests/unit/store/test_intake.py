@@ -11,6 +11,7 @@ from sqlalchemy import select, update
 from edge_node.domain.errors import Quarantine, Stop
 from edge_node.domain.study import Deidentified, IdentifiedInstance, KeyClass, StudyState, TaskState
 from edge_node.store import audit, retention
+from edge_node.store.digest import digest_of
 from edge_node.store.keyring import Keyring, destroy
 from edge_node.store.receipt import Clean, Conflict, Receipt, Received
 from edge_node.store.tables import instance, quarantine, study, task
@@ -87,7 +88,7 @@ def test_a_shredded_study_never_opens_again_while_its_ledger_rows_stay(store: St
         fresh.open(row.key_id, "STUDYKEY0001", KeyClass.CLEAN)
     with pytest.raises(Quarantine, match=r"vault\.destroyed"):
         store.vault.open("STUDYKEY0001")
-    assert row.sha256 == clean_instance().instance.sha256
+    assert row.digest == digest_of(clean_instance().instance.part10)
 
 
 def test_retention_destroys_nothing_of_a_study_that_was_reopened(store: Store, clean_instance: Make) -> None:

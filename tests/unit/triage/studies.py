@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +14,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from edge_node.demo.phantom import HeadPhantom
 from edge_node.domain.study import CleanObject, CleanStudy
+from edge_node.store.digest import digest_of
 from edge_node.triage.model import LoadedModel, Source, Terms, load_model
 from edge_node.triage.runner import Device
 
@@ -81,7 +81,7 @@ def clean_object(ds: Dataset) -> CleanObject:
         transfer_syntax=str(ds.file_meta.TransferSyntaxUID),
         modality=str(ds.Modality),
         size=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
+        digest=digest_of(data),
         pixel_risk="",
         read=lambda: data,
     )

@@ -206,7 +206,7 @@ def test_a_false_intercept_cannot_be_judged(triage):
 def test_bytes_that_are_no_dicom_do_not_raise(triage):
     study = clean_study(fresh(77, "epidural"))
     objects = tuple(
-        type(o)(o.sop_uid, o.series_uid, o.sop_class, o.transfer_syntax, o.modality, 4, o.sha256, "", lambda: b"junk")
+        type(o)(o.sop_uid, o.series_uid, o.sop_class, o.transfer_syntax, o.modality, 4, o.digest, "", lambda: b"junk")
         for o in study.objects
     )
     result = triage.judge(type(study)("k", "2.25.1", 1, ("CT",), objects))
