@@ -12,6 +12,7 @@ import statistics
 import subprocess
 import time
 from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from edge_node.domain.errors import Retry
@@ -22,12 +23,14 @@ from scripts.bench.upper_layer import command, data, pdu, request
 from tests.e2e.site import free_port
 
 PATIENCE_S = 600.0
+Sent = tuple[float, float, list[float]]  # when it began and ended, the seconds of each object
 
 
-def sender(
-    peer: Peer, name: str, run: int, number: int, nagle: bool, start: float, answers: Queue[tuple[float, list[float]]]
-) -> None:
-    """One association; puts when it ended and the seconds from the first byte of each object to its Success."""
+def sender(peer: Peer, name: str, run: int, number: int, nagle: bool, ready: Barrier, answers: Queue[Sent]) -> None:
+    """One association; puts when it began and ended and the seconds from the first byte of each object to its Success.
+
+    All begin together, when each has its association and its bytes.
+    """
     kind = KINDS[name]
     body = template(kind, f"1.2.826.0.1.3680043.10.1511.{run}.{number}")
     at = body.index(PLACE)
@@ -37,7 +40,8 @@ def sender(
         line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, int(not nagle))
         line.sendall(request(b"BENCH", peer.ae_title.encode(), kind.storage))
         most = min(PDU, largest(read_pdu(line)))
-        time.sleep(max(0.0, start - time.time()))
+        ready.wait(PATIENCE_S)
+        begin = time.time()
         for one in range(kind.objects):
             instance = place + b"%08d" % (number * 100_000 + one)
             whole = b"".join((body[:at], instance, body[at + len(instance) :]))
@@ -52,32 +56,32 @@ def sender(
         ended = time.time()
         line.sendall(pdu(5, bytes(4)))
         read_pdu(line)
-    answers.put((ended, took))
+    answers.put((begin, ended, took))
 
 
 def cell(peer: Peer, name: str, associations: int, run: int, nagle: bool) -> tuple[float, list[float]]:
     """Objects a second, and the seconds to Success of each."""
-    answers: Queue[tuple[float, list[float]]] = multiprocessing.Queue()
-    start = time.time() + 0.7 + 0.1 * associations
+    answers: Queue[Sent] = multiprocessing.Queue()
+    ready, limit = multiprocessing.Barrier(associations), time.time() + PATIENCE_S
     senders = [
-        multiprocessing.Process(target=sender, args=(peer, name, run, number, nagle, start, answers))
+        multiprocessing.Process(target=sender, args=(peer, name, run, number, nagle, ready, answers))
         for number in range(associations)
     ]
     for one in senders:
         one.start()
-    found: list[tuple[float, list[float]]] = []
+    found: list[Sent] = []
     while len(found) < len(senders):
         try:
             found.append(answers.get(timeout=1.0))
         except queue.Empty:
-            if any(one.exitcode for one in senders) or time.time() > start + PATIENCE_S:
+            if any(one.exitcode for one in senders) or time.time() > limit:
                 for one in senders:
                     one.kill()
                 raise RuntimeError("a sender failed, or was not answered: see above") from None
     for one in senders:
         one.join()
-    took = [seconds for _, each in found for seconds in each]
-    return len(took) / (max(ended for ended, _ in found) - start), took
+    took = [seconds for _, _, each in found for seconds in each]
+    return len(took) / (max(ended for _, ended, _ in found) - min(begin for begin, _, _ in found)), took
 
 
 def storescp(folder: Path) -> tuple[subprocess.Popen[bytes], Peer]:

@@ -30,3 +30,9 @@ def processes(leader: int) -> dict[int, dict[str, float]]:
             "handles": float(handles),
         }
     return found
+
+
+def busy_s(process: int) -> float:
+    """Seconds of processor time that a process has taken."""
+    said = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(said[11]) + int(said[12])) / os.sysconf("SC_CLK_TCK")
