@@ -7,6 +7,7 @@ process reads, and Success is answered only when the worker says that it is seal
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import threading
 import time
@@ -37,11 +38,14 @@ from edge_node.receive.wire import Wire
 from edge_node.store.receipt import Receipt
 
 log = structlog.get_logger()
+_told = logging.getLogger(__name__)
 
 LISTEN_BACKLOG = 256
 LOOPBACK = "127.0.0.1"
 MOST_STRANGERS = 64  # connections that have not asked for an association yet; one more ends the oldest
 LONGEST_TICK_S = 1.0
+PLENTY = 1 << 30  # bytes above the watermark
+ROOM_S = 0.1  # how long the disk is not asked again then
 # pynetdicom logs identifiers of queries by default; they are PHI.
 _config.LOG_REQUEST_IDENTIFIERS = False
 _config.LOG_RESPONSE_IDENTIFIERS = False
@@ -150,6 +154,7 @@ class StorageSCP:
         self._busy = 0
         self._idle = threading.Condition()
         self._draining = False
+        self._asked, self._plenty = 0.0, 0  # when the disk was asked; bytes above `low` that it had then
 
     @property
     def port(self) -> int:
@@ -246,7 +251,8 @@ class StorageSCP:
     def refusal(self, association: StorageAssociation) -> tuple[int, int, int] | None:
         """Why the association is rejected, or None; then it holds a place and knows its contexts."""
         request = association.requestor.primitive
-        sender = f"{association.sender} {_address(association)}"
+        association.peer = _address(association)
+        sender = f"{association.sender} {association.peer}"
         rejection: Rejection | None = DRAINING if self._draining else None
         rejection = rejection or self._admission.rejects_titles(request.called_ae_title, association.sender)
         if rejection is None and self._free_bytes() < self._low:
@@ -274,7 +280,7 @@ class StorageSCP:
         self._tell(association.sender, reason)
 
     def begin(self, association: StorageAssociation) -> int | None:
-        if self._free_bytes() < self._reserve:
+        if self._free() < self._reserve:
             return self._refuse(association, "disk-full")
         return None
 
@@ -331,14 +337,14 @@ class StorageSCP:
             sop_instance=uid_text(request.sop_instance),
             calling_ae=association.sender,
             called_ae=str(association.requestor.primitive.called_ae_title).strip(),  # the acceptor's own is always ours
-            peer=_address(association),
+            peer=association.peer,
             received_at=time.time(),
             in_memory=in_memory,
             memory=memory,
             file=file,
             spilled=spilled,
         )
-        if self._free_bytes() - arrival.size < self._reserve:
+        if self._free(arrival.size) < self._reserve:
             return self._refuse(association, "disk-full", arrival.size)
         self._keep_pace(arrival)
         try:
@@ -347,8 +353,19 @@ class StorageSCP:
             full = isinstance(error, Retry) and error.code in FULL
             status = Status.OUT_OF_RESOURCES if full else Status.PROCESSING_FAILURE
             return self._refuse(association, error.code, arrival.size, status)
-        log.debug("instance.received", study=receipt.study_key, state=str(receipt.received), code=receipt.code)
+        if _told.isEnabledFor(logging.DEBUG):  # to ask costs a hundredth of not being heard
+            log.debug("instance.received", study=receipt.study_key, state=str(receipt.received), code=receipt.code)
         return Status.SUCCESS
+
+    def _free(self, taken: int = 0) -> int:
+        """Bytes free on the disk when `taken` more have come. As long as there is plenty the disk is not asked for each
+        instance: each question gives the interpreter lock away."""
+        now = time.monotonic()
+        if self._plenty > PLENTY and now < self._asked + ROOM_S:
+            self._plenty -= taken
+        else:
+            self._asked, self._plenty = now, self._free_bytes() - taken - self._low
+        return self._plenty + self._low
 
     def _keep_pace(self, arrival: Arrival) -> None:
         wait_s = self._pace.wait_s(f"{arrival.calling_ae} {arrival.peer}", arrival.size, time.monotonic())

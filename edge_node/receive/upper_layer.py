@@ -288,7 +288,7 @@ class StorageAssociation(Association):  # type: ignore[misc]  # pynetdicom has n
         self.desk = desk
         self.landing = landing
         self.message = _Message(self)
-        self.sender = ""  # calling AE title once it is known
+        self.sender = self.peer = ""  # calling AE title and address once they are known
 
     def set_socket(self, socket: Wire) -> None:
         super().set_socket(socket)

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext, suppress
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from multiprocessing.process import BaseProcess
@@ -104,16 +104,30 @@ class _Worker:
     leaving: bool = False  # somebody sees to its successor
 
 
+def _taken() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 @dataclass(slots=True, eq=False)
 class _Ticket:
-    """One instance that waits; `woken` comes with an answer, or with a worker to lead."""
+    """One instance that waits, until `wake` comes with an answer, or with a worker to lead."""
 
     arrival: Arrival
-    woken: threading.Event = field(default_factory=threading.Event)
+    _sleep: threading.Lock = field(default_factory=_taken)  # an event costs four times as much
     answer: Receipt | EdgeNodeError | None = None
     worker: _Worker | None = None
     tries: int = 0
     since: float = field(default_factory=time.monotonic)
+
+    def wake(self) -> None:
+        with suppress(RuntimeError):  # it is awake, or was told already
+            self._sleep.release()
+
+    def wait(self, timeout_s: float = -1) -> bool:
+        """Whether somebody woke it before the time was over."""
+        return self._sleep.acquire(timeout=timeout_s)
 
 
 class _Queue:
@@ -258,7 +272,7 @@ class WorkerPool:
         with self._lock:
             self._waiting.add(ticket)
             ticket.worker = self._idle.pop() if self._idle else None
-        if ticket.worker is None and not ticket.woken.wait(self._wait_s):
+        if ticket.worker is None and not ticket.wait(self._wait_s):
             with self._lock:
                 if ticket.worker is None and self._waiting.remove(ticket):
                     raise Retry("receive.busy", "all de-identifying workers are busy")
@@ -267,8 +281,7 @@ class WorkerPool:
                 self._lead(ticket)
             if ticket.answer is not None:
                 break
-            ticket.woken.wait()
-            ticket.woken.clear()
+            ticket.wait()
         if isinstance(ticket.answer, EdgeNodeError):
             raise ticket.answer
         return ticket.answer
@@ -290,7 +303,7 @@ class WorkerPool:
                 return
             for ticket, answer in zip(batch, answers, strict=False):
                 ticket.answer = answer
-                ticket.woken.set()
+                ticket.wake()
         self._free(worker)
 
     def _free(self, worker: _Worker) -> None:
@@ -303,7 +316,7 @@ class WorkerPool:
                 self._idle.append(worker)
                 return
             heir.worker = worker
-        heir.woken.set()
+        heir.wake()
 
     def _exchange(self, worker: _Worker, arrivals: list[Arrival]) -> list[Receipt | EdgeNodeError]:
         handles = [h for a in arrivals for h in ((a.memory, a.file) if a.spilled else (a.memory,))]
@@ -348,7 +361,7 @@ class WorkerPool:
                 ticket.tries += 1
                 if ticket.tries > 1:
                     ticket.answer = Retry("receive.worker-died", "two de-identifying workers died on one instance")
-                    ticket.woken.set()
+                    ticket.wake()
                 else:
                     self._waiting.add(ticket)
             idle = [self._idle.pop() for _ in range(min(len(self._idle), len(batch)))]
