@@ -23,24 +23,29 @@ RESERVE, LOW = 1 << 20, 2 << 20
 
 
 class Door:
-    """`received` is what came whole; `free` the bytes free on its disk."""
+    """`received` is what came whole; `free` the bytes free on its disk, which was asked for them `asked` times."""
 
     def __init__(self, **options: object) -> None:
         self.received: list[IdentifiedInstance] = []
         self.accept: Callable[[IdentifiedInstance], Receipt] = lambda _instance: STORED
         self.free = 1 << 40
+        self.asked = 0
         self.folder = tempfile.TemporaryDirectory()
         config = Receive(host="127.0.0.1", port=0, **options)  # type: ignore[arg-type]
         self.scp = StorageSCP(
             config,
             self._accept,
             Path(self.folder.name),
-            free_bytes=lambda: self.free,
+            free_bytes=self._ask,
             reserve=RESERVE,
             low=LOW,
             further_ae_titles=("LUNG",),
         )
         self.scp.start()
+
+    def _ask(self) -> int:
+        self.asked += 1
+        return self.free
 
     def _accept(self, arrival: Arrival) -> Receipt:
         with arrival.opened() as landed:

@@ -288,6 +288,25 @@ def test_a_disk_that_runs_low_turns_associations_away_first_and_then_instances(d
     assert one.refused() == {("CT1", "disk-low"): 1, ("CT1", "disk-full"): 1}
 
 
+def test_the_disk_is_asked_for_each_instance_only_where_it_runs_low(door: Make) -> None:
+    one = door()
+
+    def taken(count: int) -> int:
+        before = one.asked
+        for _ in range(count):
+            assert peer.say(store(), pdv(2, b"taken")).status() == Status.SUCCESS
+        return one.asked - before
+
+    with RawPeer(one.scp.port) as peer:
+        peer.associate()
+        begun = time.monotonic()
+        often = taken(200)
+        assert 1 <= often <= 2 + (time.monotonic() - begun) / 0.1
+        one.free = 8 << 20
+        time.sleep(0.2)  # until what was known of it is old
+        assert taken(5) == 10
+
+
 def test_a_sender_that_is_too_fast_waits_for_its_answer_and_others_do_not(door: Make) -> None:
     one = door(sender_mb_per_s=1)
     with RawPeer(one.scp.port) as fast, RawPeer(one.scp.port) as slow:
