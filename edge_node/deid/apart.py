@@ -10,6 +10,7 @@ import struct
 from dataclasses import dataclass
 
 from edge_node.deid import bitstream, offsets, wire
+from edge_node.deid.header import Header
 from edge_node.deid.wire import (
     MOST_IN_MEMORY,
     PIXEL_DATA,
@@ -47,19 +48,19 @@ class Pixels:
         return len(self.value) if self.fragments is None else sum(map(len, self.fragments))
 
 
-def read(source: Source, syntax: Syntax) -> tuple[Node, Pixels | bytes]:
+def read(source: Source, syntax: Syntax, header: Header | None = None) -> tuple[Node, Pixels | bytes]:
     """An encoded data set, and its pixels if they stay apart: then their element in the node is empty. Else with the
-    bytes of all of it.
+    bytes of all of it. `header` reads with what it remembers of earlier ones.
 
     Raises Malformed, TooLarge for what would have to be in memory and is more than `MOST_IN_MEMORY`.
     """
     if source.size < APART or syntax.deflated:
-        return _whole(source, syntax)
+        return _whole(source, syntax, header)
     size, begin = source.size, _FIRST_READ
     while True:
         data = source.read(0, begin)
         try:
-            node, found = wire.parse_up_to_pixels(data, syntax, APART)
+            node, found = (header or wire).parse_up_to_pixels(data, syntax, APART)
         except (Malformed, struct.error):
             if begin >= size:
                 raise
@@ -73,20 +74,22 @@ def read(source: Source, syntax: Syntax) -> tuple[Node, Pixels | bytes]:
         begin = min(4 * begin, MOST_IN_MEMORY)
     pixels = _pixels(source, *found)
     if pixels is None or size - pixels.value.stop > MOST_IN_MEMORY:
-        return _whole(source, syntax)
+        return _whole(source, syntax, header)
     behind = wire.parse(source.read(pixels.value.stop, size), syntax)
     if any(tag in behind for tag in PIXELS):
-        return _whole(source, syntax)
+        return _whole(source, syntax, header)
     node[pixels.tag] = Element(pixels.tag, pixels.vr)
     node.update(behind)
+    if header is not None:
+        header.completed(node)
     return node, pixels
 
 
-def _whole(source: Source, syntax: Syntax) -> tuple[Node, bytes]:
+def _whole(source: Source, syntax: Syntax, header: Header | None) -> tuple[Node, bytes]:
     if source.size > MOST_IN_MEMORY:
         raise TooLarge
     data = source.read(0, source.size)
-    return wire.parse(data, syntax), data
+    return (header or wire).parse(data, syntax), data
 
 
 def _pixels(source: Source, tag: int, vr: str, start: int, length: int) -> Pixels | None:

@@ -100,9 +100,9 @@ def clean_pixels(source: Node, clean: Node, syntax: Syntax, transfer_syntax: str
             due = native_length(source, len(value), syntax, width)
             offsets.drop_extended(clean)
             if ends_turned(due, len(value), element.vr, syntax):
-                value = value[: due - 1] + b"\0" + value[due : due + 1]
+                value = b"".join((value[: due - 1], b"\0", value[due : due + 1]))
             elif len(value) != due:
-                value = value[:due] + b"\0" * (due & 1)
+                value = b"".join((value[:due], b"\0" * (due & 1)))
             clean[tag] = Element(tag, element.vr, value)
 
 

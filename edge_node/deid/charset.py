@@ -15,7 +15,9 @@ DEFAULT = "latin-1"  # a superset of the default repertoire: senders that forget
 
 
 class Charset:
-    """Decoder for one data set; `terms` are the values of (0008,0005)."""
+    """Decoder for one data set; `terms` are the values of (0008,0005). They do not change."""
+
+    __slots__ = ("_first", "declared")
 
     def __init__(self, terms: list[str]) -> None:
         named = [_encoding(term) for term in terms if term] or [DEFAULT]

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from edge_node.deid import apart, bitstream, harden, verify, wire
 from edge_node.deid.apart import Pixels
+from edge_node.deid.header import Header, Headers
 from edge_node.deid.identity import envelope_of, order_priority
 from edge_node.deid.method import CODE_MEANINGS
 from edge_node.deid.plan import Plan
@@ -65,6 +66,7 @@ class Deidentifier:
         self._claimed = [_code(value) for value in self._plan.claims]
         self._encoded: dict[Syntax, Element] = {}  # what the node says of its method is the same in every object
         self._metas: dict[tuple[str, str], tuple[bytes, bytes]] = {}
+        self._headers = Headers()
         self._pseudonyms = Pseudonyms(self._site_key, label)
         self.recipe_id = RecipeId(recipe.stem, self._plan.sha256, label)
 
@@ -127,7 +129,8 @@ class Deidentifier:
     def _clean(self, instance: IdentifiedInstance) -> tuple[DeidentifiedInstance, Node, Scene]:
         """The clean object; the object as received, and what was known of it on the way."""
         syntax = bitstream.syntax_of(instance.transfer_syntax)
-        source, pixels = apart.read(instance.source, syntax)
+        header = Header(self._headers)
+        source, pixels = apart.read(instance.source, syntax, header)
         study, series, sop = (_uid(source, tag) for tag in (STUDY_UID, SERIES_UID, SOP_UID))
         sop_class = _uid(source, SOP_CLASS)
         if (sop_class, sop) != (instance.sop_class, instance.sop_instance):
@@ -137,9 +140,9 @@ class Deidentifier:
                 hint="check the sender",
             )
         harden.refuse_object(sop_class, structured=self._plan.structured)
-        scene = set_scene(source, self._pseudonyms)
+        scene = set_scene(source, self._pseudonyms, header)
         scene.big = syntax.big
-        clean = self._plan.scrub(source, scene)
+        clean = self._plan.scrub(source, scene, header)
         far = pixels if isinstance(pixels, Pixels) else None
         bitstream.clean_pixels(source, clean, syntax, instance.transfer_syntax, apart=far.tag if far else 0)
         samples = apart.clean_pixels(source, clean, far, syntax, instance.transfer_syntax) if far else None

@@ -38,6 +38,8 @@ from edge_node.deid.wire import Element
 Function = Callable[[Element, Scene], bytes | None]
 Predicate = Callable[[Element, Scene], bool]
 
+SCHEME, CODE = 0x00080102, 0x00080100
+LOOKED_AT = (SCHEME, CODE)  # what functions look at beside the element that they are given
 CODE_STRING = re.compile(rb"[A-Z0-9_ ]{0,16}(?:\\[A-Z0-9_ ]{0,16})*")  # CS (PS3.5 6.2)
 _DUMMY = {"AE": b"ANON", "AS": b"000Y", "CS": b"ANON", "DA": b"19000101", "DS": b"0", "DT": b"19000101000000"}
 _DUMMY |= {"IS": b"0", "TM": b"000000", "UI": b"", "UR": b"urn:anon"}
@@ -140,14 +142,14 @@ def keep_weight(element: Element, scene: Scene) -> bytes | None:
 
 
 def code_value(element: Element, scene: Scene) -> bytes | None:
-    scheme = wire.ascii_text(scene.node, 0x00080102)
+    scheme = wire.ascii_text(scene.node, SCHEME)
     text = element.value.strip(b" \0")
     public = scheme in PUBLIC_SCHEMES and _CODE.fullmatch(text)
     return text if public else b"ANON"
 
 
 def code_meaning(element: Element, scene: Scene) -> bytes | None:
-    known = meaning_of(wire.ascii_text(scene.node, 0x00080102), wire.ascii_text(scene.node, 0x00080100))
+    known = meaning_of(wire.ascii_text(scene.node, SCHEME), wire.ascii_text(scene.node, CODE))
     return known.encode() if known else clean_content(element, scene)
 
 

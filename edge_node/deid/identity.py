@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from edge_node.deid import wire
 from edge_node.deid.charset import Charset
+from edge_node.deid.remembered import LONGEST
 from edge_node.deid.scene import CHARACTER_SET, charset_of
 from edge_node.deid.wire import Element, Node
 from edge_node.domain.order import priority_of
@@ -39,13 +41,37 @@ def envelope_of(node: Node, big: bool) -> IdentityEnvelope:
     return IdentityEnvelope(study=_json(node, STUDY, charset, big), instance=_json(node, INSTANCE, charset, big))
 
 
+_ORDER = {tags: tuple(sorted(tags)) for tags in (STUDY, INSTANCE)}
+_SIMPLE = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "SH", "TM", "UI"})  # text or nothing
+_quoted = json.encoder.encode_basestring
+_written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
 def _json(node: Node, tags: frozenset[int], charset: Charset, big: bool) -> str:
-    plain = {f"{tag:08X}": _element(node[tag], charset, big) for tag in sorted(tags) if tag in node}
-    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"))
+    there = [tag for tag in _ORDER[tags] if tag in node]
+    parts = [_member(node[tag], charset, big) for tag in there]
+    text = ",".join(parts)
     if not text.isascii() and not charset.declared:
-        plain["00080005"] = {"vr": "CS", "Value": ["ISO_IR 192"]}
-        text = json.dumps(dict(sorted(plain.items())), ensure_ascii=False, separators=(",", ":"))
-    return text
+        parts = [part for tag, part in zip(there, parts, strict=True) if tag != CHARACTER_SET]
+        # the first of all that are kept
+        text = ",".join(['"00080005":{"vr":"CS","Value":["ISO_IR 192"]}', *parts])
+    return f"{{{text}}}"
+
+
+def _member(element: Element, charset: Charset, big: bool) -> str:
+    if element.items is None and element.fragments is None and len(element.value) <= LONGEST:
+        return _plain(element.tag, element.vr, element.value, charset, big)
+    return f'"{element.tag:08X}":{_written(_element(element, charset, big))}'
+
+
+@lru_cache(256)  # but for a number and a UID the same in all instances of a series
+def _plain(tag: int, vr: str, value: bytes, charset: Charset, big: bool) -> str:
+    element = Element(tag, vr, value)
+    if vr not in _SIMPLE:
+        return f'"{tag:08X}":{_written(_element(element, charset, big))}'
+    values = _element(element, charset, big).get("Value")
+    listed = "" if values is None else f',"Value":[{",".join([_quoted(one) if one else "null" for one in values])}]'
+    return f'"{tag:08X}":{{"vr":"{vr}"{listed}}}'
 
 
 def _element(element: Element, charset: Charset, big: bool) -> dict[str, Any]:

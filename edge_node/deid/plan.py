@@ -15,8 +15,10 @@ from dataclasses import dataclass
 from edge_node.deid import e1_1, functions, harden, private, wire
 from edge_node.deid.fields import Field, parse_field
 from edge_node.deid.functions import FUNCTIONS, PREDICATES, Function, Predicate
+from edge_node.deid.header import Header, Run
 from edge_node.deid.method import METHOD_CODES
 from edge_node.deid.recipe import DAYS, TEXT_VRS, Finding, Recipe, Rule, Source
+from edge_node.deid.remembered import LONGEST
 from edge_node.deid.scene import Scene, charset_of
 from edge_node.deid.wire import Element, Node
 from edge_node.domain.errors import Stop
@@ -172,13 +174,42 @@ class Plan:
         kind, _, name = rule.value.partition(":")
         return PREDICATES[name] if kind == "func" else _says_one_of(name)
 
-    def scrub(self, node: Node, scene: Scene) -> Node:
-        """De-identify a data set and everything in it. `scene` stands at `node`."""
+    def scrub(self, node: Node, scene: Scene, header: Header | None = None) -> Node:
+        """De-identify a data set and everything in it. `scene` stands at `node`, `header` is how it was read."""
         if self._values and not scene.depth:
             scene.values = {name: _collect(node, sources, scene) for name, sources in self._values.items()}
         clean: Node = {}
+        if header is None or not header.runs:
+            self._scrub(node, node, scene, clean)
+        else:
+            setting = scene.setting(functions.LOOKED_AT)
+            for run in header.runs:
+                clean.update(self._scrubbed(run, node, scene, setting))
+            self._scrub(header.rest, node, scene, clean)
+        for tag, rule in self._added.get(tuple(t for t, _ in scene.path), ()) if self._added else ():
+            vr = wire.dictionary_vr(tag)[:2]
+            kind, _, name = rule.value.partition(":")
+            added = self._value(kind, name, rule.value)(Element(tag, vr), scene)
+            clean[tag] = Element(tag, vr, added or b"")
+        return clean
+
+    def _scrubbed(self, run: Run, node: Node, scene: Scene, setting: tuple[object, ...] | None) -> Node:
+        """The clean form of elements of `node` that may have come before."""
+        if setting is not None and self._private and run.reserved_elsewhere:
+            creators = [private.creator_at(block, node) for block in run.reserved_elsewhere]
+            setting = (*setting, *creators) if sum(map(len, creators)) <= LONGEST else None
+        clean = None if setting is None else run.cleaned(setting)
+        if clean is None:
+            clean = {}
+            self._scrub(run.node, node, scene, clean)
+            if setting is not None:
+                run.keep_cleaned(setting, clean)
+        return clean
+
+    def _scrub(self, elements: Node, node: Node, scene: Scene, clean: Node) -> None:
+        """Put the clean form of some or all elements of `node` into `clean`."""
         known, nested, by_value = self._known, scene.depth > 0, self._by_value
-        for tag, element in node.items():
+        for tag, element in elements.items():
             if tag >> 16 & 1:
                 if self._private:
                     self._scrub_private(tag, element, node, scene, clean)
@@ -206,12 +237,6 @@ class Plan:
                     clean[tag] = element
                 elif value is not None:
                     clean[tag] = Element(tag, element.vr, value)
-        for tag, rule in self._added.get(tuple(t for t, _ in scene.path), ()) if self._added else ():
-            vr = wire.dictionary_vr(tag)[:2]
-            kind, _, name = rule.value.partition(":")
-            added = self._value(kind, name, rule.value)(Element(tag, vr), scene)
-            clean[tag] = Element(tag, vr, added or b"")
-        return clean
 
     def _made(self, decision: Decision, element: Element, scene: Scene) -> Element | None:
         if element.items is not None:

@@ -19,7 +19,12 @@ def creator_of(tag: int, node: Node) -> str:
     """The creator that reserved the block of `tag` in its data set; "" if none did."""
     if not tag & 0xFFFF >= 0x1000:
         return ""
-    creator = node.get(tag & 0xFFFF0000 | (tag >> 8 & 0xFF))
+    return creator_at(tag & 0xFFFF0000 | (tag >> 8 & 0xFF), node)
+
+
+def creator_at(block: int, node: Node) -> str:
+    """What the element says that reserves a block; "" if it is not there."""
+    creator = node.get(block)
     return "" if creator is None or creator.items is not None else creator.value.decode("latin-1").strip(" \0")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import ParamSpec, TypeVar
 
-LONGEST = 1024  # characters of a text, members of a set: longer ones are worked out each time
+LONGEST = 1024  # characters of a text, bytes, members of a set: longer ones are worked out each time
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,7 +22,7 @@ def remembered(most: int) -> Callable[[Callable[P, T]], Callable[P, T]]:
         def answer(*given: P.args, **_: P.kwargs) -> T:
             for one in given:
                 kind = one.__class__
-                if (kind is str or kind is frozenset) and len(one) > LONGEST:  # type: ignore[arg-type]
+                if (kind is str or kind is bytes or kind is frozenset) and len(one) > LONGEST:  # type: ignore[arg-type]
                     return work(*given)  # type: ignore[call-arg]
             return kept(*given)
 

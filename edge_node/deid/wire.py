@@ -11,6 +11,7 @@ import re
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import cast
 
 from pydicom.datadict import dictionary_VR
 
@@ -66,6 +67,7 @@ class Element:
 
 
 Node = dict[int, Element]
+Found = tuple[int, str, int, int] | None  # tag, VR, first byte and length of a value
 _vr_cache: dict[int, str] = {}
 _implied: dict[int, str] = {}
 
@@ -109,14 +111,19 @@ _LAYOUTS = ("HH2sH", "HHL", "HH", "L", "HH2s2xL")
 _HEADS = {big: [struct.Struct((">" if big else "<") + layout) for layout in _LAYOUTS] for big in (True, False)}
 
 
-class _Reader:
-    def __init__(self, data: bytes, big: bool, last: int = UNDEFINED, apart: int = 1 << 32) -> None:
+class Reader:
+    """Reads from `data`; top-level elements up to the tag `last`, at most."""
+
+    def __init__(
+        self, data: bytes, big: bool, last: int = UNDEFINED, apart: int = 1 << 32, view: int = 1 << 32
+    ) -> None:
         self.data = data
         self.last = last
         self.apart = apart  # top-level pixel data of that many bytes or in fragments is not read, `found` says where
-        self.found: tuple[int, str, int, int] | None = None
+        self.found: Found = None
+        self.view = view  # pixel data of that many bytes is not copied out of `data`: its value is a view of it
         self.explicit, self.implicit, self.pair, self.long, _ = [head.unpack_from for head in _HEADS[big]]
-        self.little = self if not big else _Reader(data, False)
+        self.little = self if not big else Reader(data, False)
 
     def tag_length(self, pos: int, end: int) -> tuple[int, int]:
         if pos + 8 > end:
@@ -179,7 +186,8 @@ class _Reader:
                 items, pos = self.items(pos, pos + length, implicit, False, depth)
                 made = Element(tag, vr, items=items)
             else:
-                made = Element(tag, vr, data[pos : pos + length])
+                of = data if length < self.view or tag not in PIXELS else cast(bytes, memoryview(data))
+                made = Element(tag, vr, of[pos : pos + length])
                 pos += length
             found[tag] = made
             if tag >= last and not depth:
@@ -249,15 +257,15 @@ def parse(data: bytes, syntax: Syntax) -> Node:
     if syntax.deflated:
         data = inflate(data)
     node: Node = {}
-    _Reader(data, syntax.big).node(0, len(data), syntax.implicit, False, 0, node)
+    Reader(data, syntax.big).node(0, len(data), syntax.implicit, False, 0, node)
     return node
 
 
-def parse_up_to_pixels(data: bytes, syntax: Syntax, apart: int) -> tuple[Node, tuple[int, str, int, int] | None]:
+def parse_up_to_pixels(data: bytes, syntax: Syntax, apart: int) -> tuple[Node, Found]:
     """The elements before the first pixel data that is in fragments or has at least `apart` bytes; its tag, VR, place
     of its value and length, None if there is none in `data`."""
     node: Node = {}
-    reader = _Reader(data, syntax.big, apart=apart)
+    reader = Reader(data, syntax.big, apart=apart)
     reader.node(0, len(data), syntax.implicit, False, 0, node)
     return node, reader.found
 
@@ -363,7 +371,7 @@ def parse_some(data: bytes, syntax: Syntax, last: int = UNDEFINED) -> Node:
     """The top-level elements of a damaged data set, up to the damage, or up to the tag `last`."""
     found: Node = {}
     with contextlib.suppress(Malformed):
-        _Reader(data, syntax.big, last).node(0, len(data), syntax.implicit, False, 0, found)
+        Reader(data, syntax.big, last).node(0, len(data), syntax.implicit, False, 0, found)
     return found
 
 

@@ -1,0 +1,154 @@
+"""Stretches of bytes that come again in the next object, and what was made of them.
+
+The instances of a series have most of their header in common, but for a UID, a number, a position here and there. This
+keeps what lies between those: how it is divided is learned from the objects themselves. It knows nothing of DICOM: who
+uses it reads single elements, and makes of a stretch whatever depends on nothing but its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import groupby
+from typing import Generic, TypeVar
+
+Made = TypeVar("Made")
+Place = tuple[int, int]  # first byte, first byte behind it
+
+SHORTEST = 3  # elements of a stretch: fewer are read as quickly as they are found
+LONGEST_ELEMENT = 4096  # bytes: a longer one is in no stretch
+MOST_BYTES = 1 << 17  # of all stretches: some dozens of series
+MOST_ALIKE = 8  # stretches that begin with the same tag, kind and length
+_HEAD = 8  # bytes of an element that say what it is
+
+
+class _Stretch(Generic[Made]):
+    __slots__ = ("elements", "made", "raw", "used")
+
+    def __init__(self, raw: bytes, elements: list[bytes], made: Made) -> None:
+        self.raw = raw
+        self.elements = elements
+        self.made = made
+        self.used = False
+
+
+class Stretches(Generic[Made]):
+    """What was made of stretches, by their bytes. Safe to share between threads; never shows what it keeps.
+
+    `make` gets the bytes of a stretch and the number of its elements; it gives None for one that shall not be kept.
+    """
+
+    def __init__(self, make: Callable[[bytes, int], Made | None]) -> None:
+        self._make = make
+        self._known: dict[bytes, tuple[_Stretch[Made], ...]] = {}  # empty for a beginning that never comes again
+        self._bytes = 0
+
+    def __repr__(self) -> str:
+        return f"<Stretches, {self._bytes} bytes>"
+
+    def walk(
+        self, data: bytes, at: int, end: int, one: Callable[[int], int], take: Callable[[Made], None], stop: int = -1
+    ) -> int:
+        """Go through `data` from `at` to `end`, at least: `take` gets what is known of a stretch, `one` reads the
+        element at a place and gives the place behind it, or the same place to stop there. No stretch covers `stop`.
+
+        Gives the place behind the last. Raises what `one` raises.
+        """
+        known, read = self._known.get, list[Place]()
+        missed: list[_Stretch[Made]] = []
+        while at < end:
+            alike = known(data[at : at + _HEAD])
+            if alike:
+                for stretch in alike:
+                    if data.startswith(stretch.raw, at):
+                        behind = at + len(stretch.raw)
+                        break
+                else:
+                    behind = 0
+                    missed += alike
+                if behind and behind <= end and not at <= stop <= behind:
+                    stretch.used = True
+                    take(stretch.made)
+                    at = behind
+                    continue
+            behind = one(at)
+            if behind <= at:
+                break
+            read.append((at, behind))
+            at = behind
+        if len(read) >= SHORTEST:
+            self._learn(data, read, missed)
+        return at
+
+    def _learn(self, data: bytes, read: list[Place], missed: list[_Stretch[Made]]) -> None:
+        """Keep what was read one by one; where something like it was known, divide both where they differ."""
+        same: set[bytes] = set()
+        if missed:
+            elements = {data[at:behind] for at, behind in read if behind - at <= LONGEST_ELEMENT}
+            for stretch in missed:
+                if any(len(piece) >= SHORTEST for equal, piece in _pieces(stretch, elements) if equal):
+                    same.update(elements.intersection(stretch.elements))
+                    self._divide(stretch, elements)
+        piece: list[bytes] = []
+        was_same, last = False, read[0][0]
+        for at, behind in read:
+            element = data[at:behind] if behind - at <= LONGEST_ELEMENT else b""
+            is_same = element in same
+            if at != last or not element or is_same is not was_same:
+                self._keep(piece)
+                piece = []
+            if element:
+                piece.append(element)
+            was_same, last = is_same, behind
+        self._keep(piece)
+
+    def _divide(self, stretch: _Stretch[Made], there: set[bytes]) -> None:
+        head = stretch.raw[:_HEAD]
+        alike = self._known.get(head, ())
+        if stretch in alike:
+            self._bytes -= len(stretch.raw)
+            others = tuple(one for one in alike if one is not stretch)
+            if others:
+                self._known[head] = others
+            else:
+                self._known.pop(head, None)
+        for equal, piece in _pieces(stretch, there):
+            if not equal:
+                self._keep(piece)
+
+    def _keep(self, elements: list[bytes]) -> None:
+        first = 0
+        while len(elements) - first >= SHORTEST and self._known.get(elements[first][:_HEAD]) == ():
+            first += 1
+        elements = elements[first:]
+        if len(elements) < SHORTEST:
+            return
+        raw, head = b"".join(elements), elements[0][:_HEAD]
+        alike = self._known.get(head, ())
+        made = None if any(one.raw == raw for one in alike) else self._make(raw, len(elements))
+        if made is None:
+            return
+        if self._bytes + len(raw) > MOST_BYTES:
+            self._known.clear()
+            self._bytes, alike = 0, ()
+        if len(alike) >= MOST_ALIKE:
+            alike = self._used(alike)
+            if not alike:  # what begins like this is another one each time
+                self._known[head] = ()
+                return
+        self._known[head] = (*alike, _Stretch(raw, elements, made))
+        self._bytes += len(raw)
+
+    def _used(self, alike: tuple[_Stretch[Made], ...]) -> tuple[_Stretch[Made], ...]:
+        """Those that came again since this was asked last, without the oldest if all did."""
+        used = tuple(one for one in alike if one.used)
+        used = used[1:] if len(used) == len(alike) else used
+        for one in used:
+            one.used = False
+        self._bytes -= sum(len(one.raw) for one in alike) - sum(len(one.raw) for one in used)
+        return used
+
+
+def _pieces(stretch: _Stretch[Made], there: set[bytes]) -> Iterator[tuple[bool, list[bytes]]]:
+    """Runs of elements that are `there`, and of those that are not."""
+    for equal, piece in groupby(stretch.elements, there.__contains__):
+        yield equal, list(piece)
