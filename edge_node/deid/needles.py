@@ -108,9 +108,9 @@ def telling(was: Testimony) -> list[tuple[bool, Place]]:
     found: list[tuple[bool, Place]] = []
     for vr, places in was.places.items():
         if vr == "PN":
-            found += [(True, place) for place in places if 0 < place[2] - place[1] <= _LONGEST]
+            found += [(True, place) for place in places if 0 < len(place[1]) <= _LONGEST]
         elif vr not in _MUTE:
-            some = [place for place in places if place[0] in _TELLING and 0 < place[2] - place[1] <= _LONGEST]
+            some = [place for place in places if place[0] in _TELLING and 0 < len(place[1]) <= _LONGEST]
             found += [(vr_of(place[0]) == "PN", place) for place in some]
     return found
 

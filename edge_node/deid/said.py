@@ -31,31 +31,31 @@ class Said:
     def __init__(self, told: Testimony, native: bool, asides: Iterable[bytes] = ()) -> None:
         """`asides`: what stands beside the samples in pixels that are not in memory."""
         self.told = told
-        data, places = told.data, told.places
+        places = told.places
         texts = [(vr, place) for vr in places if vr in _SAYS_TEXT for place in places[vr]]
         # private elements of implicit VR: of a kind that nobody told us
-        texts += [(vr, p) for vr in ("private",) for p in places.get(vr, ()) if _PRINTABLE.fullmatch(data, p[1], p[2])]
-        numbers = [data[start:stop] for vr in _SAYS_NUMBERS for _, start, stop, _ in places.get(vr, ())]
+        texts += [(vr, p) for vr in ("private",) for p in places.get(vr, ()) if _PRINTABLE.fullmatch(p[1])]
+        numbers = [place[1] for vr in _SAYS_NUMBERS for place in places.get(vr, ())]
         self.numbers = b"\n".join(numbers).decode("latin-1")
         if _NO_NUMBER.search(self.numbers):
             odd = [(vr, place) for vr in _SAYS_NUMBERS for place in places.get(vr, ())]
-            texts += [(vr, p) for vr, p in odd if _NO_NUMBER.search(data[p[1] : p[2]].decode("latin-1"))]
-        raw = b"\n".join([data[start:stop] for _, (_, start, stop, _) in texts])
+            texts += [(vr, p) for vr, p in odd if _NO_NUMBER.search(told.value(p).decode("latin-1"))]
+        raw = b"\n".join([place[1] for _, place in texts])
         self._texts = texts
         if raw.isascii() and b"\x1b" not in raw:
             self.text, self.raw = raw.decode("ascii").lower(), b""
-            self._lengths = [place[2] - place[1] for _, place in texts]
+            self._lengths = [len(place[1]) for _, place in texts]
         else:
             folded = [fold(told.text(place)) for _, place in texts]
             self.text, self.raw = "\n".join(folded), raw.lower()
             self._lengths = [len(text) for text in folded]
         # No needle that is looked for in binary values is shorter than five bytes.
         binary = [
-            data[start:stop]
+            value
             for vr in places
             if vr not in STRINGS and vr != "SQ"
-            for tag, start, stop, around in places[vr]
-            if stop - start >= 5 and (around or tag not in PIXELS)
+            for tag, value, _, around in places[vr]
+            if len(value) >= 5 and (around or tag not in PIXELS)
         ]
         if not native:
             for place in pixel_places(told).values():
@@ -96,7 +96,7 @@ class Said:
     def single_numbers(self) -> dict[bytes, int]:
         """Binary values of one number, and where they stand."""
         kinds = ("UL", "SL", "UV", "SV", "FL", "FD")
-        return {self.told.value(place): place[0] for place in self.told.of(kinds) if place[2] - place[1] in (4, 8)}
+        return {self.told.value(place): place[0] for place in self.told.of(kinds) if len(place[1]) in (4, 8)}
 
 
 def _asides(encapsulated: bytes) -> Iterator[bytes]:
@@ -114,7 +114,8 @@ def pixel_places(told: Testimony) -> dict[int, Place]:
 
 def in_words(told: Testimony, tag: int) -> bool:
     """Whether pixels stand in words of 16 bits, which big endian turns (PS3.5 7.3)."""
-    return pixel_places(told)[tag] in told.places.get("OW", ())
+    place = pixel_places(told)[tag]
+    return any(one is place for one in told.places.get("OW", ()))
 
 
 def _items(data: bytes) -> list[bytes]:

@@ -18,6 +18,8 @@ SHORTEST = 3  # elements of a stretch: fewer are read as quickly as they are fou
 LONGEST_ELEMENT = 4096  # bytes: a longer one is in no stretch
 MOST_BYTES = 1 << 17  # of all stretches: some dozens of series
 MOST_ALIKE = 8  # stretches that begin with the same tag, kind and length
+MOST_SEEN = 1024
+EVERY = 8
 _HEAD = 8  # bytes of an element that say what it is
 
 
@@ -41,6 +43,7 @@ class Stretches(Generic[Made]):
         self._make = make
         self._known: dict[bytes, tuple[_Stretch[Made], ...]] = {}  # empty for a beginning that never comes again
         self._bytes = 0
+        self._seen: dict[int, int] = {}
 
     def __repr__(self) -> str:
         return f"<Stretches, {self._bytes} bytes>"
@@ -49,7 +52,7 @@ class Stretches(Generic[Made]):
         self, data: bytes, at: int, end: int, one: Callable[[int], int], take: Callable[[Made], None], stop: int = -1
     ) -> int:
         """Go through `data` from `at` to `end`, at least: `take` gets what is known of a stretch, `one` reads the
-        element at a place and gives the place behind it, or the same place to stop there. No stretch covers `stop`.
+        element at a place and gives the place behind it, or the same place to stop there. No stretch touches `stop`.
 
         Gives the place behind the last. Raises what `one` raises.
         """
@@ -73,11 +76,24 @@ class Stretches(Generic[Made]):
             behind = one(at)
             if behind <= at:
                 break
-            read.append((at, behind))
+            if not at <= stop <= behind:
+                read.append((at, behind))
             at = behind
-        if len(read) >= SHORTEST:
+        if len(read) >= SHORTEST and self._may_learn(data, read):
             self._learn(data, read, missed)
         return at
+
+    def _may_learn(self, data: bytes, read: list[Place]) -> bool:
+        """Whether to learn from what was read one by one: if it begins as it often did, only one time in `EVERY`.
+
+        What differs in each object of a series is read each time, and nothing is to be learned from it any more.
+        """
+        key = hash(b"".join([data[at : at + _HEAD] for at, _ in read]))
+        times = self._seen.get(key, 0) + 1
+        if times == 1 and len(self._seen) >= MOST_SEEN:
+            self._seen.clear()
+        self._seen[key] = times
+        return times <= SHORTEST or times % EVERY == 0
 
     def _learn(self, data: bytes, read: list[Place], missed: list[_Stretch[Made]]) -> None:
         """Keep what was read one by one; where something like it was known, divide both where they differ."""

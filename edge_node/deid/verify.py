@@ -144,14 +144,15 @@ def _same_pixels(was: Testimony, now: Testimony, big: bool, native: bool) -> Non
     old, new = pixel_places(was), pixel_places(now)
     if old.keys() != new.keys():
         raise Quarantine("deid.pixel-data", "pixel data was lost or made", hint="edge-node study show")
-    for tag, (_, first, end, _) in new.items():
-        _, start, stop, _ = old[tag]
+    for tag, (_, made, _, _) in new.items():
+        _, sent, start, _ = old[tag]
         words = big and in_words(now, tag)
         if big and words != in_words(was, tag):  # the same bytes would be other pixels
             raise Quarantine("deid.pixel-data", "the pixels have another order of bytes", hint="edge-node study show")
-        samples = _sample_bytes(now, big) if first < end else 0
-        filled = native and (samples % 2 == 1 or samples not in (0, end - first))  # not every byte is a pixel
-        same = end - first == stop - start and was.data.startswith(memoryview(now.data)[first:end], start)
+        samples = _sample_bytes(now, big) if made else 0
+        filled = native and (samples % 2 == 1 or samples not in (0, len(made)))  # not every byte is a pixel
+        copied = isinstance(sent, bytes) or isinstance(made, bytes)
+        same = sent == made if copied else len(made) == len(sent) and was.data.startswith(made, start)
         if same and not filled:
             continue
         before, after = (Body([told.value(place[tag])]) for told, place in ((was, old), (now, new)))
@@ -198,7 +199,7 @@ def _dates(was: Testimony, now: Testimony, kept: frozenset[int]) -> None:
     old = {(place[3], place[0]): place for place in _sent_as(was, "DA", "DT")}
     for place in now.of(("DA", "DT")):
         tag, around = place[0], place[3]
-        if tag in kept or place[1] == place[2] or (around, tag) not in old:
+        if tag in kept or not place[1] or (around, tag) not in old:
             continue
         values = was.value(old[around, tag]).split(b"\\")
         for before, after in zip(values, now.value(place).split(b"\\"), strict=False):

@@ -1,16 +1,19 @@
 """The check's own reader of data sets (PS3.5 7): written apart from the executor's, so that they do not err alike.
 
-Where the executor builds a tree to change, this notes what stands where, by kind of value. Values stay where they are.
+Where the executor builds a tree to change, this notes what stands where, by kind of value.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from functools import partial
 from struct import Struct
 
 from pydicom.charset import python_encoding
 from pydicom.datadict import dictionary_VR
+
+from edge_node.deid.stretches import Stretches
 
 _NONE = 0xFFFFFFFF
 _FOUR = {code: code.decode() for code in b"OB OW OF OD OL OV SQ UC UN UR UT SV UV".split()}
@@ -27,8 +30,14 @@ _PAGES = {
 _SWITCHED = (b"$B", b"$@", b"$(D")
 _vrs: dict[int, str] = {}
 
+_BULKY = frozenset({"OB", "OD", "OF", "OL", "OV", "OW", "UN", "private"})
+_LARGE = 1 << 16  # bytes of such a value that are not copied
+# By whether it is big endian: tag, VR and short length; tag and long length; length.
+_HEADS = {big: [Struct((">" if big else "<") + layout) for layout in ("HH2sH", "HHL", "L")] for big in (True, False)}
+
 Around = tuple[int, ...]  # tag, item number, tag, … of the sequences around a value
-Place = tuple[int, int, int, Around]  # tag, first byte of the value, first byte behind it, sequences around it
+# Tag; value, that of a sequence empty; where it begins in the data if it was not copied; sequences around it.
+Place = tuple[int, bytes | memoryview, int, Around]
 
 
 class Unreadable(Exception):
@@ -51,7 +60,7 @@ def vr_of(tag: int) -> str:
 class Testimony:
     """What a data set says, at any depth: `places` by VR as sent ("private" for private ones in implicit VR).
 
-    A sequence has a place of its own beside those of what is in it.
+    A sequence has a place of its own beside those of what is in it. Values are those of `data`.
     """
 
     __slots__ = ("_encodings", "data", "gap", "gap_bytes", "met", "places")
@@ -70,7 +79,8 @@ class Testimony:
             yield from self.places.get(vr, ())
 
     def value(self, place: Place) -> bytes:
-        return self.data[place[1] : place[2]]
+        value = place[1]
+        return value if value.__class__ is bytes else bytes(value)
 
     def text(self, place: Place) -> str:
         """A value in the character set that holds where it stands."""
@@ -104,7 +114,7 @@ def witness(data: bytes, *, implicit: bool, big: bool, gap: int = -1, gap_bytes:
     must come upon it; an element of undefined length must go to its end.
     """
     told = Testimony(data, gap, gap_bytes)
-    _Reader(told, big).level(0, len(data), implicit, False, ())
+    _Reader(told, big).all(0, implicit, _received[implicit, big])
     if gap >= 0 and told.met is None:
         raise Unreadable
     return told
@@ -119,29 +129,42 @@ def witness_file(part10: bytes, *, implicit: bool, big: bool, gap: int = -1, gap
         raise Unreadable
     told = Testimony(part10, gap, gap_bytes)
     _Reader(told, False).level(132, end, False, False, ())
-    _Reader(told, big, clean=True).level(end, len(part10), implicit, False, ())
+    _Reader(told, big).all(end, implicit, _made[implicit, big])
     if gap >= 0 and (told.met is None or gap <= end):
         raise Unreadable
     return told
 
 
-# De-identification Method Code Sequence: how long one that is remembered may be, and how many are.
-_METHOD, _SHORT_METHOD, _MOST_METHODS = 0x00120064, 2048, 64
-_methods: dict[tuple[bytes, bool, bool], list[tuple[str, int, int, int, Around]]] = {}
 # By whether it is big endian: tag, VR and short length; tag and long length; length.
 _HEADS = {big: [Struct((">" if big else "<") + layout) for layout in ("HH2sH", "HHL", "L")] for big in (True, False)}
 
 
 class _Reader:
-    def __init__(self, told: Testimony, big: bool, *, clean: bool = False) -> None:
+    def __init__(self, told: Testimony, big: bool) -> None:
         self.told = told
-        self.clean = clean  # what was received is not remembered
         self.data = told.data
         self.explicit, self.implicit, self.length = [head.unpack_from for head in _HEADS[big]]
         self.big = big
 
-    def level(self, at: int, end: int, implicit: bool, open_ended: bool, around: Around) -> int:
-        """Note the elements of one level; gives the position behind it."""
+    def all(self, at: int, implicit: bool, known: Stretches[_Told]) -> None:
+        """Note the elements from `at` to the end of the data, those in stretches that are `known` as they were noted
+        when they came first."""
+        places, end = self.told.places, len(self.data)
+
+        def one(begin: int) -> int:
+            return self.level(begin, end, implicit, False, (), once=True)
+
+        def take(stretch: _Told) -> None:
+            for vr, some in stretch:
+                try:
+                    places[vr] += some
+                except KeyError:
+                    places[vr] = list(some)
+
+        known.walk(self.data, at, end, one, take, self.told.gap)
+
+    def level(self, at: int, end: int, implicit: bool, open_ended: bool, around: Around, *, once: bool = False) -> int:
+        """Note the elements of one level, or the first of them; gives the position behind."""
         if len(around) > 2 * _DEEPEST:
             raise Unreadable
         data, places, read = self.data, self.told.places, self.implicit if implicit else self.explicit
@@ -162,10 +185,12 @@ class _Reader:
                     if after > end:
                         raise Unreadable
                     try:
-                        places[vr].append((group << 16 | number, at, after, around))
+                        places[vr].append((group << 16 | number, data[at:after], 0, around))
                     except KeyError:
-                        places[vr] = [(group << 16 | number, at, after, around)]
+                        places[vr] = [(group << 16 | number, data[at:after], 0, around)]
                     at = after
+                    if once:
+                        return at
                     continue
                 if group != 0xFFFE:
                     vr = _FOUR.get(code, "")
@@ -180,31 +205,35 @@ class _Reader:
             tag = group << 16 | number
             if at == self.told.gap and not around and length in (self.told.gap_bytes, _NONE):
                 self.told.met = tag, length == _NONE
-                places.setdefault(vr, []).append((tag, at, at, around))
-                continue
-            if length == _NONE:
+                self.note(vr, tag, at, at, around)
+            elif length == _NONE:
                 at = self.endless(tag, vr, at, end, implicit, around)
-                continue
-            after = at + length
-            if after > end:
-                raise Unreadable
-            try:
-                places[vr].append((tag, at, after, around))
-            except KeyError:
-                places[vr] = [(tag, at, after, around)]
-            if vr == "SQ":
-                if self.clean and tag == _METHOD and not around and after - at <= _SHORT_METHOD:
-                    self.method(at, after, implicit)
-                else:
+            else:
+                after = at + length
+                if after > end:
+                    raise Unreadable
+                self.note(vr, tag, at, after, around)
+                if vr == "SQ":
                     self.items(at, after, implicit, False, (*around, tag))
-            at = after
+                at = after
+            if once:
+                return at
         if open_ended:
             raise Unreadable
         return at
 
+    def note(self, vr: str, tag: int, at: int, after: int, around: Around) -> None:
+        if vr == "SQ":
+            place: Place = tag, b"", 0, around  # what is in it has places of its own
+        elif after - at > _LARGE and vr in _BULKY:
+            place = tag, memoryview(self.data)[at:after], at, around
+        else:
+            place = tag, self.data[at:after], 0, around
+        self.told.places.setdefault(vr, []).append(place)
+
     def endless(self, tag: int, vr: str, at: int, end: int, implicit: bool, around: Around) -> int:
         if vr in ("SQ", "UN", "private"):
-            self.told.places.setdefault("SQ", []).append((tag, at, at, around))
+            self.note("SQ", tag, at, at, around)
             if vr == "SQ":
                 return self.items(at, end, implicit, True, (*around, tag))
             little = _Reader(self.told, False) if self.big else self
@@ -215,25 +244,11 @@ class _Reader:
                 raise Unreadable
             group, number, length = self.implicit(self.data, at)
             if (group, number) == (0xFFFE, 0xE0DD):
-                self.told.places.setdefault(vr, []).append((tag, start, at, around))
+                self.note(vr, tag, start, at, around)
                 return at + 8
             if (group, number) != (0xFFFE, 0xE000) or at + 8 + length > end:
                 raise Unreadable
             at += 8 + length
-
-    def method(self, at: int, end: int, implicit: bool) -> None:
-        """The items of the method's codes: in all clean objects of a recipe the same bytes, read once."""
-        key = self.data[at:end], implicit, self.big
-        places, known = self.told.places, _methods.get(key)
-        if known is None:
-            before = {vr: len(some) for vr, some in places.items()}
-            self.items(at, end, implicit, False, (_METHOD,))
-            new = [(vr, place) for vr, some in places.items() for place in some[before.get(vr, 0) :]]
-            if len(_methods) < _MOST_METHODS:
-                _methods[key] = [(vr, tag, start - at, stop - at, around) for vr, (tag, start, stop, around) in new]
-            return
-        for vr, tag, start, stop, around in known:
-            places.setdefault(vr, []).append((tag, at + start, at + stop, around))
 
     def items(self, at: int, end: int, implicit: bool, open_ended: bool, around: Around) -> int:
         """Note the items of a sequence, `around` ends with its tag; gives the position behind it."""
@@ -253,6 +268,25 @@ class _Reader:
         if open_ended:
             raise Unreadable
         return at
+
+
+# The check's own memory of what it read: places by the bytes that say them, whoever wrote these, in what encoding. What
+# the executor read or made never gets in here. As received and as made are apart, so that neither crowds out the other.
+_Told = list[tuple[str, list[Place]]]
+
+
+def _told_by(raw: bytes, _elements: int, implicit: bool, big: bool) -> _Told:
+    told = Testimony(raw)
+    _Reader(told, big).level(0, len(raw), implicit, False, ())
+    return list(told.places.items())
+
+
+def _memory() -> dict[tuple[bool, bool], Stretches[_Told]]:
+    kinds = ((True, False), (False, False), (False, True), (True, True))
+    return {kind: Stretches(partial(_told_by, implicit=kind[0], big=kind[1])) for kind in kinds}
+
+
+_received, _made = _memory(), _memory()
 
 
 def _encodings_of(value: bytes) -> list[str]:
