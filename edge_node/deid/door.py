@@ -220,7 +220,9 @@ class Deidentifier:
     def _beginning(self, sop_class: str, sop_uid: str, transfer_syntax: str) -> bytes:
         """Of a PS3.10 file: empty preamble and a file meta group that says nothing of the sender."""
         before, after = self._meta(sop_class, transfer_syntax)
-        named = wire.encode({0x00020003: Element(0x00020003, "UI", sop_uid.encode())}, _FILE_META)
+        uid = sop_uid.encode()
+        uid += b"\0" * (len(uid) & 1)
+        named = b"\2\0\3\0UI" + len(uid).to_bytes(2, "little") + uid
         length = struct.pack("<L", len(before) + len(named) + len(after))
         return b"".join((_PREAMBLE, length, before, named, after))
 

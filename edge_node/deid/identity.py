@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -48,20 +49,44 @@ _written = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _json(node: Node, tags: frozenset[int], charset: Charset, big: bool) -> str:
-    there = [tag for tag in _ORDER[tags] if tag in node]
-    parts = [_member(node[tag], charset, big) for tag in there]
-    text = ",".join(parts)
+    there = [node[tag] for tag in _ORDER[tags] if tag in node]
+    members = _members(there, charset, big)
+    text = ",".join(members)
     if not text.isascii() and not charset.declared:
-        parts = [part for tag, part in zip(there, parts, strict=True) if tag != CHARACTER_SET]
-        # the first of all that are kept
-        text = ",".join(['"00080005":{"vr":"CS","Value":["ISO_IR 192"]}', *parts])
+        others = [one for one, element in zip(members, there, strict=True) if element.tag != CHARACTER_SET]
+        text = ",".join(['"00080005":{"vr":"CS","Value":["ISO_IR 192"]}', *others])  # the first tag of all
     return f"{{{text}}}"
 
 
+def _members(there: list[Element], charset: Charset, big: bool) -> Sequence[str]:
+    """The members of the object; sequences are written each time, all else once for a study."""
+    plain = tuple([(one.tag, one.vr, one.value) for one in there if one.items is None])
+    if sum([len(value) for _, _, value in plain]) > LONGEST:
+        return [_member(one, charset, big) for one in there]
+    known = _plain_members(plain, charset, big)
+    if len(plain) == len(there):
+        return known
+    rest = iter(known)
+    return [next(rest) if one.items is None else _member(one, charset, big) for one in there]
+
+
+@lru_cache(64)
+def _plain_members(plain: tuple[tuple[int, str, bytes], ...], charset: Charset, big: bool) -> tuple[str, ...]:
+    return tuple([_plain(*one, charset, big) for one in plain])
+
+
 def _member(element: Element, charset: Charset, big: bool) -> str:
-    if element.items is None and element.fragments is None and len(element.value) <= LONGEST:
-        return _plain(element.tag, element.vr, element.value, charset, big)
-    return f'"{element.tag:08X}":{_written(_element(element, charset, big))}'
+    if element.items is not None:
+        items = ",".join([_item(item, charset, big) for item in element.items])
+        return f'"{element.tag:08X}":{{"vr":"{element.vr}","Value":[{items}]}}'
+    known = _plain if len(element.value) <= LONGEST else _plain.__wrapped__
+    return known(element.tag, element.vr, element.value, charset, big)
+
+
+def _item(item: Node, charset: Charset, big: bool) -> str:
+    inner = charset_of(item, charset)
+    kept = [tag for tag in sorted(item) if not tag >> 16 & 1 and item[tag].vr != "UN"]
+    return f"{{{','.join([_member(item[tag], inner, big) for tag in kept])}}}"
 
 
 @lru_cache(256)  # but for a number and a UID the same in all instances of a series
@@ -76,9 +101,6 @@ def _plain(tag: int, vr: str, value: bytes, charset: Charset, big: bool) -> str:
 
 def _element(element: Element, charset: Charset, big: bool) -> dict[str, Any]:
     made: dict[str, Any] = {"vr": element.vr}
-    if element.items is not None:
-        made["Value"] = [_item(item, charset, big) for item in element.items]
-        return made
     if element.vr in _NUMBERS:
         width, signed = _NUMBERS[element.vr]
         raw = element.value
@@ -100,12 +122,6 @@ def _value(vr: str, text: str) -> Any:
         return text or None
     groups = {name: part for name, part in zip(_PN_GROUPS, text.split("="), strict=False) if part}
     return groups or None
-
-
-def _item(item: Node, charset: Charset, big: bool) -> dict[str, Any]:
-    inner = charset_of(item, charset)
-    kept = (tag for tag in sorted(item) if not tag >> 16 & 1 and item[tag].vr != "UN")
-    return {f"{tag:08X}": _element(item[tag], inner, big) for tag in kept}
 
 
 def order_priority(node: Node) -> str:

@@ -10,13 +10,14 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from edge_node.deid.remembered import remembered
+from edge_node.deid.remembered import LONGEST, remembered
 from edge_node.domain.body import Buffer
 from edge_node.domain.errors import Stop
 from edge_node.store.seal import fingerprint
 
 WELL_KNOWN = "1.2.840.10008."
 _REMEMBERED = 256  # UIDs: study, series and frame of reference are the same in all instances of a series
+_PATIENTS = 32
 _LONGEST_UID = 64  # PS3.5 9.1; what is longer is none, and could be of any length
 WEEKS = 521  # shifts lie between -3647 and -7 days
 _LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
@@ -111,6 +112,8 @@ class Pseudonyms:
         self._key = _digest(site_key, "label", label) if label else site_key
         self._fingerprint_key = hmac.digest(site_key, b"source fingerprint", "sha256")
         self._made: dict[str, str] = {}
+        self._patients: dict[tuple[str, str, str], tuple[str, str, int]] = {}
+        self._source = hmac.new(site_key, b"source 2|", "sha256")
 
     def uid(self, old: str) -> str:
         """Pseudonymous UID; UIDs of the standard itself (1.2.840.10008…) and "" stay as they are."""
@@ -135,6 +138,19 @@ class Pseudonyms:
         """Pseudonym of an identifier of one kind ("patient", "AccessionNumber" …): base32, "" for ""."""
         return _base32(_digest(self._key, kind, issuer, value), length) if value else ""
 
+    def of_patient(self, issuer: str, patient_id: str, study_instance_uid: str) -> tuple[str, str, int]:
+        """`patient_of`, `patient` and `shift_days`: the same in all instances of a study."""
+        named = issuer, patient_id, study_instance_uid
+        known = self._patients.get(named)
+        if known is None:
+            key = patient_of(*named)
+            known = key, self.patient(*named), self.shift_days(key)
+            if len(self._patients) >= _PATIENTS:
+                self._patients.clear()
+            if sum(map(len, named)) <= LONGEST:
+                self._patients[named] = known
+        return known
+
     def shift_days(self, patient: str) -> int:
         """The patient's one date shift in days: whole weeks, so weekdays stay, -3647 to -7, never 0."""
         number = int.from_bytes(_digest(self._key, "date-shift", patient)[:8], "big")
@@ -149,7 +165,7 @@ class Pseudonyms:
     def source_digest(self, transfer_syntax: str, chunks: Iterable[Buffer]) -> str:
         """Keyed hash of an object as received, whatever the label: recognises it when it is sent again, without
         remembering it. Begins with the number of its scheme."""
-        engine = hmac.new(self._site_key, b"source 2|", "sha256")
+        engine = self._source.copy()
         engine.update(transfer_syntax.encode())
         engine.update(fingerprint(self._fingerprint_key, chunks))
         return "2:" + engine.hexdigest()[:62]

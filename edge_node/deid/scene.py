@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from edge_node.deid import wire
 from edge_node.deid.charset import Charset
 from edge_node.deid.header import Header
-from edge_node.deid.pseudonym import Pseudonyms, patient_of
+from edge_node.deid.pseudonym import Pseudonyms
 from edge_node.deid.remembered import LONGEST, remembered
 from edge_node.deid.vocabulary import words_of
 from edge_node.deid.wire import Element, Node
@@ -110,12 +110,12 @@ def set_scene(node: Node, pseudonyms: Pseudonyms, header: Header | None = None) 
         return "" if element is None else charset.text(element.value).strip()
 
     issuer, patient_id, study = text(ISSUER), text(PATIENT_ID), wire.ascii_text(node, STUDY_UID)
-    key = patient_of(issuer, patient_id, study)
+    key, pseudonym, shift = pseudonyms.of_patient(issuer, patient_id, study)
     return Scene(
         pseudonyms=pseudonyms,
         patient=key,
-        patient_pseudonym=pseudonyms.patient(issuer, patient_id, study),
-        shift_days=pseudonyms.shift_days(key),
+        patient_pseudonym=pseudonym,
+        shift_days=shift,
         names=frozenset(_person_words(node, charset) if header is None else _words_in(header, charset)),
         charset=charset,
         node=node,

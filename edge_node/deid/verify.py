@@ -163,11 +163,11 @@ def _structure(now: Testimony, kept_private: frozenset[tuple[int, str, int]]) ->
     if now.data[:128].strip(b"\0"):
         _residual("deid.residual-private", "the preamble", 0)
     tags = {place[0] for places in now.places.values() for place in places}
-    for tag in tags:
+    odd = [tag for tag in tags if tag < 0x00030000 or tag & 0x10000 or tag >> 24 in (0x50, 0x60)]
+    for tag in odd:
         if tag < 0x00030000 and tag not in _META:
             _residual("deid.residual-private", "command or file meta information", tag)
-    groups = {tag >> 16 for tag in tags}
-    if "UN" not in now.places and not any(group & 1 or group >> 8 in (0x50, 0x60) for group in groups):
+    if "UN" not in now.places and _META.issuperset(odd):
         return
     creators = {
         (place[3], place[0]): now.value(place).decode("latin-1").strip(" \0")
