@@ -14,7 +14,7 @@ from edge_node.receive.workers import AcceptAll
 from edge_node.service import logs
 from edge_node.service.announcing import Announcing, accepting_both
 from edge_node.service.node import escrow_of, open_node
-from edge_node.service.process import harden
+from edge_node.service.process import harden, keep_memory
 from edge_node.service.recipes import build
 from edge_node.service.site_keys import SiteKey, continuing
 from edge_node.store.intake import IntakeStore
@@ -24,6 +24,7 @@ from edge_node.store.renewal import Renewal
 def make_intake(config: Config, vault: MemoryVault | None = None) -> AcceptAll:
     """Build the accepting function of one de-identifying worker process."""
     harden()
+    keep_memory()
     logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)
     node = open_node(config, Role.DICOM, vault)
     site_key, before = node.keys.key("pseudonym"), node.keys.old("pseudonym")

@@ -9,10 +9,12 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+KEPT = 32 << 20  # bytes
 SUPERVISOR_VARIABLE = "EDGE_NODE_SUPERVISOR"
 # The C library overwrites memory as it is given back, and Python leaves all of it to the C library: for processes that
 # see identity and live long. Also in systemd/edge-node-dicom.service.
@@ -33,6 +35,15 @@ def harden() -> None:
     os.umask(0o027)
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_DUMPABLE, 0)
+
+
+def keep_memory() -> None:
+    """Let the C library (glibc) keep what it has for the next image, instead of giving it back to the system and having
+    each page of it cleared and mapped anew: an eighth of the time of a CT."""
+    with suppress(AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_TRIM_THRESHOLD, KEPT)
+        mallopt(_M_MMAP_THRESHOLD, KEPT // 2)
 
 
 def more_handles() -> None:
