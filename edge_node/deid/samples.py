@@ -12,7 +12,7 @@ from typing import NoReturn
 import numpy as np
 
 from edge_node.deid.witness import Unreadable
-from edge_node.domain.body import Body, Buffer, Source
+from edge_node.domain.body import Body, Buffer, Memory, Slice
 from edge_node.domain.errors import Quarantine
 
 _DELIMITER = b"\xfe\xff\xdd\xe0\0\0\0\0"
@@ -77,9 +77,42 @@ def _same_samples(before: Body, after: Body, samples: int, *, turned: bool) -> N
         )
 
 
-def _equal(one: Source, other: Source, size: int) -> bool:
-    """Whether the first `size` bytes are the same: compared where they lie, pieces against pieces."""
-    ours, theirs = one.chunks(0, size), other.chunks(0, size)
+def _equal(one: Body, other: Body, size: int) -> bool:
+    """Whether the first `size` bytes are the same.
+
+    Where both refer to the same bytes of the same source they are the same by that: what is written is read from the
+    very place that was received, and a source does not change while it is used. All else is compared byte for byte.
+    """
+    if size > min(one.size, other.size):
+        return False
+    ours, theirs = _slices(one, size), _slices(other, size)
+    left, right = next(ours, None), next(theirs, None)
+    while left and right:
+        length = min(len(left), len(right))
+        if not _is_same_place(left, right, length) and not _same_bytes(left, right, length):
+            return False
+        left = _behind(left, length) or next(ours, None)
+        right = _behind(right, length) or next(theirs, None)
+    return not left and not right
+
+
+def _slices(body: Body, size: int) -> Iterator[Slice]:
+    for part in body.slices(0, size):
+        yield part if isinstance(part, Slice) else Slice(Memory(part), 0, len(part))
+
+
+def _behind(one: Slice, length: int) -> Slice:
+    return Slice(one.source, one.start + length, one.stop)
+
+
+def _is_same_place(one: Slice, other: Slice, length: int) -> bool:
+    return one.source is other.source and one.start == other.start and one.start + length <= one.source.size
+
+
+def _same_bytes(one: Slice, other: Slice, size: int) -> bool:
+    """Compared where they lie, pieces against pieces."""
+    ours = one.source.chunks(one.start, one.start + size)
+    theirs = other.source.chunks(other.start, other.start + size)
     left = right = memoryview(b"")
     done = 0
     while done < size:

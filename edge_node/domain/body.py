@@ -136,22 +136,18 @@ class Body:
 
     def blocks(self, size: int) -> Iterator[Buffer]:
         """All bytes in blocks of `size`, the last one shorter; copied only where a block is made of several pieces."""
-        rest = bytearray()
-        for chunk in self.chunks():
-            view = memoryview(chunk)
-            if rest:
-                taken = view[: size - len(rest)]
-                rest += taken
-                view = view[len(taken) :]
-                if len(rest) == size:
-                    yield rest
-                    rest = bytearray()
-            while len(view) >= size:
-                yield view[:size]
-                view = view[size:]
-            rest += view
-        if rest:
-            yield rest
+        for at in range(0, self.size, size):
+            # Each block is asked for by itself, so that the pieces of a source begin where the block does.
+            stop = min(at + size, self.size)
+            pieces = self.chunks(at, stop)
+            first = next(pieces, b"")
+            if len(first) == stop - at:
+                yield first
+                continue
+            block = bytearray(first)
+            for piece in pieces:
+                block += piece
+            yield block
 
     @property
     def sha256(self) -> str:

@@ -219,8 +219,8 @@ def test_pixels_that_end_too_early_are_malformed_both_ways() -> None:
 
 
 def test_a_spilled_arrival_is_read_like_one_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landing, "FIRST_WINDOW", 1000)
-    monkeypatch.setattr(landing, "LARGEST_WINDOW", 1000)
+    for name in ("FIRST_WINDOW", "WINDOW", "MOST"):
+        monkeypatch.setattr(landing, name, 1000)
     ds = ct(Rows=64, Columns=64)
     ds[0x7FE00010].value = os.urandom(8192)
     data = encoded(ds)

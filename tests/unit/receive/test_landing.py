@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_node.receive import landing
-from edge_node.receive.landing import FIRST_WINDOW, LARGEST_WINDOW, Arrival, Budget, Landing
+from edge_node.receive.landing import FIRST_WINDOW, USUAL, Arrival, Budget, Landing
 
 SYNTAX, CT, INSTANCE = "1.2.840.10008.1.2.1", "1.2.840.10008.5.1.4.1.1.2", "1.2.3"
 
@@ -47,7 +47,7 @@ def windows() -> int:
 def test_memory_that_is_not_to_be_had_now_costs_one_object_at_most_and_nothing_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: int
 ) -> None:
-    budget = Budget(LARGEST_WINDOW)
+    budget = Budget(USUAL)
     place, size, map_it = Landing(tmp_path, budget), 3 * FIRST_WINDOW, mmap.mmap
 
     def out_of_memory(handle: int, length: int, *words: int) -> mmap.mmap:
@@ -65,14 +65,14 @@ def test_memory_that_is_not_to_be_had_now_costs_one_object_at_most_and_nothing_f
         place.shrink()
     land(place, size)
     place.close()
-    assert budget.take(LARGEST_WINDOW)
+    assert budget.take(USUAL)
     assert windows() == 0
 
 
 def test_memory_that_cannot_be_given_back_now_is_given_back_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    budget = Budget(LARGEST_WINDOW)
+    budget = Budget(USUAL)
     place = Landing(tmp_path, budget)
     land(place, 3 * FIRST_WINDOW)
 
@@ -84,5 +84,5 @@ def test_memory_that_cannot_be_given_back_now_is_given_back_later(
         place.shrink()
     land(place, 3 * FIRST_WINDOW)
     place.shrink()
-    assert budget.take(LARGEST_WINDOW)
+    assert budget.take(USUAL)
     place.close()

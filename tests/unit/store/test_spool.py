@@ -87,3 +87,12 @@ def test_an_object_that_is_not_as_long_as_it_says_is_never_named(tmp_path: Path)
     writer = SpoolWriter(tmp_path, segment_bytes=1000, large_bytes=500)
     with pytest.raises(ValueError, match="not as long"):
         writer.append_all([Sealed(5, (b"four",))])
+
+
+@pytest.mark.parametrize("large_bytes", [1 << 20, 1 << 30])
+def test_what_the_disk_begins_with_while_the_rest_is_sealed_comes_back_whole(tmp_path: Path, large_bytes: int) -> None:
+    writer = SpoolWriter(tmp_path, segment_bytes=1 << 30, large_bytes=large_bytes)
+    bodies = [bytes([n + 1]) * size for n, size in enumerate([5, (9 << 20) + 3, 7, 4 << 20, (8 << 20) - 1])]
+    cut = [[body[at : at + 700_001] for at in range(0, len(body), 700_001)] for body in bodies]
+    places = writer.append_all([Sealed(len(body), pieces) for body, pieces in zip(bodies, cut, strict=True)])
+    assert [SpoolReader(tmp_path).read(place) for place in places] == bodies
