@@ -115,7 +115,7 @@ class Receive(Section):
         default=0, ge=0, description="A sender that is faster than this waits for its answers; 0: no limit."
     )
     memory_mb: int = Field(
-        default=256, ge=16, description="Memory for objects on their way in; beyond it they wait sealed in the spool."
+        default=512, ge=16, description="Memory for objects on their way in; beyond it they wait sealed in the spool."
     )
     network_timeout_s: float = Field(default=60, gt=0, description="An association silent for so long is aborted.")
     workers: int = Field(default=0, ge=0, description="De-identifying worker processes; 0: one per core, at most 8.")
