@@ -196,6 +196,8 @@ def compute(config: Config) -> int:
     """Settling, triage, pixels, purge."""
     # Before numpy comes in: its matrices here are small, threads of its own only wait for each other and for codecs.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    loaded = ("compute_steps", "watching", "decoding", "prior_wishes", "models_in_force")
+    quietly.load(*[f"edge_node.service.{name}" for name in loaded])
     from edge_node.service import watching
     from edge_node.service.compute_steps import AT_ONCE, judging, purge_work, settle_due, tidy
     from edge_node.service.decoding import Decoding
@@ -246,7 +248,7 @@ def compute(config: Config) -> int:
 
 
 def _clean_pixels(config: Config) -> None:
-    quietly.load("edge_node.service.pixel_steps")
+    quietly.load("edge_node.service.pixel_steps", "edge_node.service.patient")
     from edge_node.service.patient import patient
     from edge_node.service.pixel_steps import load_tools, look_again, pixels_work
 
@@ -267,6 +269,7 @@ def _clean_pixels(config: Config) -> None:
 
 def forward(config: Config) -> int:
     """What goes to the trainer, and consent."""
+    quietly.load("edge_node.forward.stow", "edge_node.service.forward_steps")
     from edge_node.forward.stow import StowTrainer
     from edge_node.service.forward_steps import forward_work, refresh_consent
 
@@ -291,6 +294,7 @@ def _nothing() -> None:
 
 def status(config: Config) -> int:
     """The status page."""
+    quietly.load("edge_node.service.page")
     from edge_node.service.page import serve
 
     return serve(config)
