@@ -7,6 +7,7 @@ segment goes when none of its objects is kept any more. A sealed object's deleti
 
 from __future__ import annotations
 
+import ctypes
 import os
 import secrets
 import shutil
@@ -20,8 +21,9 @@ from edge_node.domain.errors import Quarantine, Retry
 _SUFFIX = ".seg"
 WRITE_AGE_S = 600.0  # a segment is never appended to when older than this...
 SWEEP_AGE_S = 3600.0  # ...so one that is older than that has no writer
-_STEP = 4 << 20  # bytes of one object after which the disk begins with what is there
+_STEP = 2 << 20  # bytes after which the disk begins with what is there
 _PAGE = 4096
+_WRITE_OUT = 2  # SYNC_FILE_RANGE_WRITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +138,8 @@ class SpoolWriter:
 
 
 def _write_all(handle: int, sealed: Sealed, offset: int) -> None:
+    """Each part of a large object is begun with on the disk while the rest is sealed: the sync, which alone promises
+    anything, finds little left to wait for."""
     begun, end = offset, offset + sealed.length
     for chunk in sealed.chunks:
         view = memoryview(chunk)
@@ -143,13 +147,23 @@ def _write_all(handle: int, sealed: Sealed, offset: int) -> None:
             written = os.pwrite(handle, view, offset)
             view, offset = view[written:], offset + written
         if offset - begun >= _STEP:
-            # The disk writes this while the rest is sealed: the sync, which alone promises anything, finds little left
-            # to wait for. Whole pages, or the last one would be written twice.
-            whole = offset - offset % _PAGE
-            os.posix_fadvise(handle, begun, whole - begun, os.POSIX_FADV_DONTNEED)
-            begun = whole
+            begun = _write_out(handle, begun, offset)
     if offset != end:
         raise ValueError("a sealed object is not as long as it was said to be")
+
+
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Linux
+if _sync_file_range is not None:
+    _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+
+
+def _write_out(handle: int, begin: int, end: int) -> int:
+    """Let the disk begin with the whole pages from `begin` on, or the last one would be written twice; gives where
+    they end. What goes wrong is told by the sync."""
+    whole = end - end % _PAGE
+    if _sync_file_range is not None and whole > begin:
+        _sync_file_range(handle, begin, whole - begin, _WRITE_OUT)
+    return whole
 
 
 class SpoolReader:
