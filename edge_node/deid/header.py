@@ -14,16 +14,18 @@ from edge_node.deid.stretches import Stretches
 from edge_node.deid.wire import Found, Node, Syntax
 
 _LARGE = 1 << 14  # bytes of pixel data from which a copy is dearer than a view
+_NEVER = 1 << 32  # bytes of pixel data from which they stay apart
 _MOST_ANSWERS = 8  # of one kind about one stretch: the patients whose objects come in turns
 
 
 class Run:
     """Consecutive top-level elements. Nobody may change them: they are part of many nodes."""
 
-    __slots__ = ("_cleaned", "_words", "node", "reserved_elsewhere")
+    __slots__ = ("_cleaned", "_words", "has_pixels", "node", "reserved_elsewhere")
 
     def __init__(self, node: Node) -> None:
         self.node = node
+        self.has_pixels = any(tag in node for tag in wire.PIXELS)
         private = (tag for tag in node if tag & 0x10000 and tag & 0xFFFF >= 0x1000)
         blocks = {tag & 0xFFFF0000 | tag >> 8 & 0xFF for tag in private}
         self.reserved_elsewhere = tuple(blocks - node.keys())  # private blocks whose creator, if any, is not in here
@@ -82,7 +84,7 @@ class Header:
             covered = set()
         self.rest = {tag: element for tag, element in node.items() if tag not in covered}
 
-    def _read(self, data: bytes, syntax: Syntax, apart: int = 1 << 32) -> tuple[Node, Found]:
+    def _read(self, data: bytes, syntax: Syntax, apart: int = _NEVER) -> tuple[Node, Found]:
         self.runs, self.rest = [], {}
         rest, elements = self.rest, 0
         reader = wire.Reader(data, syntax.big, 0, apart, _LARGE)
@@ -96,15 +98,19 @@ class Header:
             elements += 1
             return behind
 
-        self._headers.of(syntax).walk(data, 0, len(data), one, self.runs.append)
+        last = self._headers.of(syntax).walk(data, 0, len(data), one, self.runs.append)
         node: Node = {}
         for run in self.runs:
             node.update(run.node)
             elements += len(run.node)
         node.update(rest)
-        if len(node) != elements:  # of two elements with one tag the last counts
-            self.runs, self.rest = [], wire.parse_up_to_pixels(data, syntax, apart)[0]
-            node = self.rest
+        too_much = last < len(data) and reader.found is None
+        if len(node) != elements or too_much or (apart < _NEVER and any(run.has_pixels for run in self.runs)):
+            # Of two elements with one tag the last counts; what is read one by one for long is read at once; and of a
+            # large object it is to be said where its pixels are, however small.
+            self.runs = []
+            self.rest, found = wire.parse_up_to_pixels(data, syntax, apart)
+            return self.rest, found
         return node, reader.found
 
 

@@ -7,6 +7,7 @@ uses it reads single elements, and makes of a stretch whatever depends on nothin
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from itertools import groupby
 from typing import Generic, TypeVar
@@ -16,7 +17,9 @@ Place = tuple[int, int]  # first byte, first byte behind it
 
 SHORTEST = 3  # elements of a stretch: fewer are read as quickly as they are found
 LONGEST_ELEMENT = 4096  # bytes: a longer one is in no stretch
+LONGEST = 1 << 14  # bytes of a stretch
 MOST_BYTES = 1 << 17  # of all stretches: some dozens of series
+MOST_READ = 512  # elements of one object that are read one by one: more are read at once, and not learned from
 MOST_ALIKE = 8  # stretches that begin with the same tag, kind and length
 MOST_SEEN = 1024
 EVERY = 8
@@ -44,6 +47,7 @@ class Stretches(Generic[Made]):
         self._known: dict[bytes, tuple[_Stretch[Made], ...]] = {}  # empty for a beginning that never comes again
         self._bytes = 0
         self._seen: dict[int, int] = {}
+        self._learning = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<Stretches, {self._bytes} bytes>"
@@ -54,10 +58,12 @@ class Stretches(Generic[Made]):
         """Go through `data` from `at` to `end`, at least: `take` gets what is known of a stretch, `one` reads the
         element at a place and gives the place behind it, or the same place to stop there. No stretch touches `stop`.
 
-        Gives the place behind the last. Raises what `one` raises.
+        Gives the place behind the last, which is before `end` too where so much was read one by one that the rest had
+        better be read at once. Raises what `one` raises.
         """
         known, read = self._known.get, list[Place]()
-        missed: list[_Stretch[Made]] = []
+        missed: dict[_Stretch[Made], None] = {}
+        alone = 0
         while at < end:
             alike = known(data[at : at + _HEAD])
             if alike:
@@ -67,12 +73,15 @@ class Stretches(Generic[Made]):
                         break
                 else:
                     behind = 0
-                    missed += alike
+                    missed.update(dict.fromkeys(alike))
                 if behind and behind <= end and not at <= stop <= behind:
                     stretch.used = True
                     take(stretch.made)
                     at = behind
                     continue
+            if alone == MOST_READ:
+                return at
+            alone += 1
             behind = one(at)
             if behind <= at:
                 break
@@ -80,7 +89,8 @@ class Stretches(Generic[Made]):
                 read.append((at, behind))
             at = behind
         if len(read) >= SHORTEST and self._may_learn(data, read):
-            self._learn(data, read, missed)
+            with self._learning:
+                self._learn(data, read, missed)
         return at
 
     def _may_learn(self, data: bytes, read: list[Place]) -> bool:
@@ -95,7 +105,7 @@ class Stretches(Generic[Made]):
         self._seen[key] = times
         return times <= SHORTEST or times % EVERY == 0
 
-    def _learn(self, data: bytes, read: list[Place], missed: list[_Stretch[Made]]) -> None:
+    def _learn(self, data: bytes, read: list[Place], missed: dict[_Stretch[Made], None]) -> None:
         """Keep what was read one by one; where something like it was known, divide both where they differ."""
         same: set[bytes] = set()
         if missed:
@@ -105,15 +115,16 @@ class Stretches(Generic[Made]):
                     same.update(elements.intersection(stretch.elements))
                     self._divide(stretch, elements)
         piece: list[bytes] = []
-        was_same, last = False, read[0][0]
+        was_same, last, size = False, read[0][0], 0
         for at, behind in read:
             element = data[at:behind] if behind - at <= LONGEST_ELEMENT else b""
             is_same = element in same
-            if at != last or not element or is_same is not was_same:
+            if at != last or not element or is_same is not was_same or size + len(element) > LONGEST:
                 self._keep(piece)
-                piece = []
+                piece, size = [], 0
             if element:
                 piece.append(element)
+                size += len(element)
             was_same, last = is_same, behind
         self._keep(piece)
 

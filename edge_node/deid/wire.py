@@ -186,7 +186,8 @@ class Reader:
                 items, pos = self.items(pos, pos + length, implicit, False, depth)
                 made = Element(tag, vr, items=items)
             else:
-                of = data if length < self.view or tag not in PIXELS else cast(bytes, memoryview(data))
+                samples = length >= self.view and not depth and vr in _SAMPLES and tag in PIXELS
+                of = cast(bytes, memoryview(data)) if samples else data
                 made = Element(tag, vr, of[pos : pos + length])
                 pos += length
             found[tag] = made

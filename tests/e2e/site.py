@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -26,15 +25,10 @@ from edge_node.service.echo import echo
 from edge_node.service.sender import SendReport, send_study
 from edge_node.store.database import Database
 from edge_node.store.tables import heartbeat, study
+from tests.ports import free_port
 
 PATIENCE_S = 90.0
 MODEL = Path(__file__).resolve().parents[2] / "configs" / "models" / "ref-ct-head-hyperdensity"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Site:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import time
 import urllib.request
@@ -13,17 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.needed_tools import missing, need
+from tests.ports import free_port
 
 _ORTHANC = "/usr/sbin/Orthanc"
 _DICOMWEB = "/usr/share/orthanc/plugins/libOrthancDicomWeb.so"
 _PATIENCE = 30.0  # seconds
-
-
-def free_port() -> int:
-    """A TCP port that was free on the loopback a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Orthanc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from edge_node.deid import Deidentifier, functions, identity, needles, verify, wire, witness
+from edge_node.deid.apart import APART
 from edge_node.deid.functions import FUNCTIONS, LOOKED_AT
 from edge_node.deid.header import Header, Headers
 from edge_node.deid.plan import Plan
@@ -21,7 +23,7 @@ from edge_node.deid.wire import Element, Syntax
 from edge_node.domain.errors import Quarantine
 from edge_node.domain.study import IdentifiedInstance
 from tests.unit.deid.elements import ALL, EXPLICIT, IMPLICIT, sent
-from tests.unit.deid.objects import KEY, RECIPE, RESEARCH, ct, encoded, instance_of, received
+from tests.unit.deid.objects import CT, KEY, RECIPE, RESEARCH, ct, encoded, instance_of, received
 
 SYNTAXES = ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"]
 OWN = """FORMAT dicom
@@ -397,3 +399,71 @@ def test_the_check_remembers_by_what_it_reads_itself() -> None:
     for _ in range(10):
         assert code_of(one.dataset, good) == ""
         assert code_of(one.dataset, bad).startswith("deid.residual-identifier")
+
+
+def test_pixels_that_were_small_before_are_found_apart_when_something_large_stands_behind_them(
+    own: Deidentifier,
+) -> None:
+    """What is remembered knows nothing of where pixels stay apart, nor does an element that comes twice."""
+    jpeg = "1.2.840.10008.1.2.4.70"
+    stream = (
+        b"\xff\xd8\xff\xc3\0\x0b\x08\0\x04\0\x04\1\1\x11\0\xff\xda\0\x08\1\1\0\1\0\0" + b"\x12\x34" * 10 + b"\xff\xd9"
+    )
+    fragments = b"".join(struct.pack("<HHL", 0xFFFE, 0xE000, len(one)) + one for one in (b"", stream))
+    pixels = b"\xe0\x7f\x10\0OB\0\0\xff\xff\xff\xff" + fragments + struct.pack("<HHL", 0xFFFE, 0xE0DD, 0)
+    padding = struct.pack("<HH2sHL", 0xFFFC, 0xFFFC, b"OB", 0, APART + 10) + bytes(APART + 10)
+    part = b"\x18\0\x15\0CS\4\0HEAD"
+
+    def sent_one(number: int, *, large: bool) -> IdentifiedInstance:
+        uid = f"1.2.826.0.1.3680043.8.498.77.{number}"
+        ds = ct(SOPInstanceUID=uid, InstanceNumber=number)
+        del ds.PixelData
+        data = encoded(ds)
+        at = data.index(part[:6])
+        whole = data[:at] + part + data[at:] + pixels + padding if large else data + pixels
+        return instance_of(whole, jpeg, CT, uid)
+
+    deidentifier = Deidentifier(RECIPE, KEY, version="0.1.0")
+    forget(deidentifier, own)
+    fresh = outcome(deidentifier, sent_one(7, large=True))
+    forget(deidentifier)
+    for number in range(1, 7):
+        assert len(outcome(deidentifier, sent_one(number, large=False))) > 3
+    assert outcome(deidentifier, sent_one(7, large=True)) == fresh
+    assert len(fresh) > 3
+
+
+@pytest.mark.parametrize("tag", wire.PIXELS)
+@pytest.mark.parametrize("vr", ["UT", "UC", "UR", "OB"])
+def test_a_large_value_under_the_tag_of_pixels_is_cleaned_wherever_it_stands(tag: int, vr: str) -> None:
+    item = Dataset()
+    item.add_new(tag, vr, b"a" * 16_384 if vr == "OB" else "a" * 16_384)
+    instance = received(ct(RequestAttributesSequence=[item]))
+    assert outcome(Deidentifier(RECIPE, KEY, version="0.1.0"), instance)
+
+
+def test_what_the_check_remembers_is_held_to_a_plain_reading_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(witness, "PLAINLY", 1)
+    data = encoded(ct())
+    forget()
+    for _ in range(3):
+        witness.witness(data, implicit=False, big=False)
+    [stretch, *_] = [one for some in witness._received[False, False]._known.values() for one in some]
+    stretch.made.append(("LO", [(0x00100020, b"another", 0, ())]))
+    with pytest.raises(witness.Unreadable):
+        witness.witness(data, implicit=False, big=False)
+    forget()
+
+
+def test_a_header_of_thousands_of_elements_is_read_as_by_who_remembers_nothing() -> None:
+    data = encoded(ct())
+    at = data.index(b"\x10\0\x10\0PN")
+    many = b"".join(struct.pack("<HH2sH", 9, 0x1000 + number, b"LO", 2) + b"ab" for number in range(2000))
+    whole = data[:at] + many + data[at:]
+    headers = Headers()
+    for _ in range(4):
+        header = Header(headers)
+        assert header.parse(whole, Syntax()) == wire.parse(whole, Syntax())
+    told = [witness.witness(whole, implicit=False, big=False).places for _ in range(4)]
+    assert all(one == told[0] for one in told)
+    assert sum(map(len, told[0].values())) > 2000

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_node.deid import stretches
-from edge_node.deid.stretches import LONGEST_ELEMENT, MOST_ALIKE, MOST_BYTES, Stretches
+from edge_node.deid.stretches import LONGEST, LONGEST_ELEMENT, MOST_ALIKE, MOST_BYTES, MOST_READ, Stretches
 
 Elements = list[bytes]
 
@@ -130,3 +130,38 @@ def test_what_shall_not_be_kept_is_read_each_time() -> None:
     known: Stretches[Elements] = Stretches(lambda raw, count: None)
     for _ in range(3):
         assert reading(known, b"".join(series(1)))[1] == 40
+
+
+def test_what_is_read_one_by_one_for_long_is_left_to_be_read_at_once_and_not_learned() -> None:
+    known = Stretches(divided)
+    data = b"".join(element(number, 1) for number in range(3 * MOST_READ))
+    read: list[int] = []
+
+    def one(at: int) -> int:
+        read.append(at)
+        return at + 9
+
+    assert known.walk(data, 0, len(data), one, list[Elements]().append) == 9 * MOST_READ
+    assert len(read) == MOST_READ
+    assert known._bytes == 0
+
+
+def test_a_stretch_that_is_missed_again_and_again_in_one_object_is_compared_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = Stretches(divided)
+    same = element(1, 1)
+    reading(known, same * 100 + element(2, 2) * 3)
+    looked = []
+    pieces = stretches._pieces
+    monkeypatch.setattr(stretches, "_pieces", lambda *of: looked.append(of) or pieces(*of))  # type: ignore[func-returns-value]
+    reading(known, same * 300)
+    assert len(looked) <= 2 * MOST_ALIKE
+
+
+def test_no_stretch_is_longer_than_it_may_be_and_all_together_stay_small() -> None:
+    known = Stretches(divided)
+    for begin in range(0, 20_000, 500):
+        reading(known, b"".join(element(begin + kind, 1, 240) for kind in range(500)))
+        assert known._bytes <= MOST_BYTES
+    assert max(len(one.raw) for some in known._known.values() for one in some) <= LONGEST
