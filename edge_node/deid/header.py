@@ -11,10 +11,9 @@ from functools import partial
 from edge_node.deid import wire
 from edge_node.deid.charset import Charset
 from edge_node.deid.stretches import Stretches
-from edge_node.deid.wire import Found, Node, Syntax
+from edge_node.deid.wire import NEVER, Found, Node, Syntax
 
 _LARGE = 1 << 14  # bytes of pixel data from which a copy is dearer than a view
-_NEVER = 1 << 32  # bytes of pixel data from which they stay apart
 _MOST_ANSWERS = 8  # of one kind about one stretch: the patients whose objects come in turns
 
 
@@ -84,7 +83,7 @@ class Header:
             covered = set()
         self.rest = {tag: element for tag, element in node.items() if tag not in covered}
 
-    def _read(self, data: bytes, syntax: Syntax, apart: int = _NEVER) -> tuple[Node, Found]:
+    def _read(self, data: bytes, syntax: Syntax, apart: int = NEVER) -> tuple[Node, Found]:
         self.runs, self.rest = [], {}
         rest, elements = self.rest, 0
         reader = wire.Reader(data, syntax.big, 0, apart, _LARGE)
@@ -105,7 +104,7 @@ class Header:
             elements += len(run.node)
         node.update(rest)
         too_much = last < len(data) and reader.found is None
-        if len(node) != elements or too_much or (apart < _NEVER and any(run.has_pixels for run in self.runs)):
+        if len(node) != elements or too_much or (apart < NEVER and any(run.has_pixels for run in self.runs)):
             # Of two elements with one tag the last counts; what is read one by one for long is read at once; and of a
             # large object it is to be said where its pixels are, however small.
             self.runs = []

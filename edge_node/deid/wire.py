@@ -16,6 +16,7 @@ from typing import cast
 from pydicom.datadict import dictionary_VR
 
 UNDEFINED = 0xFFFFFFFF
+NEVER = 1 << 32  # bytes that no value can have
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 PIXEL_DATA = 0x7FE00010
 PIXELS = (PIXEL_DATA, 0x7FE00008, 0x7FE00009)  # and as floats and doubles
@@ -114,9 +115,7 @@ _HEADS = {big: [struct.Struct((">" if big else "<") + layout) for layout in _LAY
 class Reader:
     """Reads from `data`; top-level elements up to the tag `last`, at most."""
 
-    def __init__(
-        self, data: bytes, big: bool, last: int = UNDEFINED, apart: int = 1 << 32, view: int = 1 << 32
-    ) -> None:
+    def __init__(self, data: bytes, big: bool, last: int = UNDEFINED, apart: int = NEVER, view: int = NEVER) -> None:
         self.data = data
         self.last = last
         self.apart = apart  # top-level pixel data of that many bytes or in fragments is not read, `found` says where

@@ -176,7 +176,8 @@ class CleanObject:
 
     `pixel_work` is what the pixel step did with it, "" as long as that step did not judge it: ``looked``, ``masked``,
     ``defaced``, ``masked+defaced``, ``review:…`` (masked, a human decides), ``held:<why>``, or ``unlooked`` for objects
-    from before there was a pixel step. `recipe_sha256` is that of the recipe it was de-identified with.
+    from before there was a pixel step. `digest` is the hash of its bytes (`store/digest.py`), `recipe_sha256` that of
+    the recipe it was de-identified with.
     """
 
     sop_uid: str

@@ -12,6 +12,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import signal
 import socket
 import threading
 import time
@@ -100,8 +101,19 @@ def _not_ready(why: str) -> Retry:
 class _Worker:
     process: BaseProcess
     pipe: socket.socket
+    handle: int  # of the process itself: what it was forked from may be gone, and multiprocessing kills nobody then
     used: float = 0.0  # when it last answered; 0: never
     leaving: bool = False  # somebody sees to its successor
+
+    def leave(self, *, within_s: float = 0.0, kill: bool = False) -> None:
+        """Let it end with its pipe, and wait for that; or see to it that it has ended."""
+        self.pipe.close()
+        if within_s:
+            self.process.join(within_s)
+        if kill:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.handle, signal.SIGKILL)
+        os.close(self.handle)
 
 
 def _taken() -> threading.Lock:
@@ -238,9 +250,10 @@ class WorkerPool:
             )
             with theirs, self._spawning():
                 process.start()
-        except OSError as error:  # no memory, no process, no handle
-            raise _not_ready(f"a de-identifying worker cannot be started: {error.strerror}") from None
-        return _Worker(process, ours)
+            return _Worker(process, ours, os.pidfd_open(process.pid or 0))
+        except (OSError, EOFError) as error:  # no memory, no process, no handle; or what it is forked from just died
+            why = getattr(error, "strerror", None) or type(error).__name__
+            raise _not_ready(f"a de-identifying worker cannot be started: {why}") from None
 
     def _wait_ready(self, worker: _Worker) -> None:
         worker.pipe.settimeout(START_S)
@@ -258,8 +271,7 @@ class WorkerPool:
         try:
             self._wait_ready(worker)
         except Retry:
-            worker.pipe.close()
-            worker.process.kill()
+            worker.leave(kill=True)
             raise
         return worker
 
@@ -297,7 +309,7 @@ class WorkerPool:
                 answers = self._exchange(worker, [changed(one.arrival, again=one.tries > 0) for one in batch])
             except Exception as error:  # whatever it was: nobody of the batch may wait for ever
                 log.error("worker.lost", reason=type(error).__name__)  # noqa: TRY400  its words may repeat the object
-                self._end(worker)
+                worker.leave(within_s=1.0, kill=True)  # before another one works on the same
                 self._again(batch)
                 self._replace(worker)
                 return
@@ -309,7 +321,7 @@ class WorkerPool:
     def _free(self, worker: _Worker) -> None:
         with self._lock:
             if worker.leaving:
-                worker.pipe.close()
+                worker.leave()
                 return
             heir = next((ticket for ticket in self._waiting.tickets() if ticket.worker is None), None)
             if heir is None:
@@ -347,12 +359,11 @@ class WorkerPool:
             if idle:
                 self._idle.remove(done)
         if replaced:  # it died meanwhile, and has its successor
-            fresh.pipe.close()
+            fresh.leave()
             return
         self._free(fresh)
         if idle:  # else it goes when it is free
-            done.pipe.close()
-            done.process.join(5.0)
+            done.leave(within_s=5.0)
 
     def _again(self, batch: list[_Ticket]) -> None:
         """After a worker's death: every one of its instances once more, alone, because one of them may be why."""
@@ -367,12 +378,6 @@ class WorkerPool:
             idle = [self._idle.pop() for _ in range(min(len(self._idle), len(batch)))]
         for worker in idle:
             self._free(worker)
-
-    def _end(self, worker: _Worker) -> None:
-        """Before its instances go to another one: two at once must not work on the same."""
-        worker.pipe.close()
-        worker.process.join(1.0)
-        worker.process.kill()
 
     def _replace(self, worker: _Worker) -> None:
         with self._lock:
@@ -400,5 +405,4 @@ class WorkerPool:
         with self._lock:
             idle, self._idle = self._idle, []
         for worker in idle:
-            worker.pipe.close()
-            worker.process.join(5.0)
+            worker.leave(within_s=5.0)

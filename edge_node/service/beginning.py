@@ -1,7 +1,6 @@
 """How a role begins. `run_role` is the body of one systemd unit.
 
-What answers the PACS loads first and at once, its processes beside it and not after it; the other roles load with what
-is left of the processors.
+What answers the PACS loads first, and its processes beside it and not after it; the other roles load behind it.
 """
 
 from __future__ import annotations

@@ -14,13 +14,12 @@ from edge_node.config.schema import Config
 from edge_node.domain.errors import EdgeNodeError
 from edge_node.domain.status import ExitCode
 from edge_node.receive.local import LocalSender
-from edge_node.service import logs
+from edge_node.service import logs, quietly
 from edge_node.service.life import HEARTBEAT_S
 from edge_node.service.process import die_with_parent, harden
 
 JOIN_S = 10.0
 OOM_SCORE = "500"
-NICE = 5
 
 
 def begin(config: Config) -> threading.Event:
@@ -32,7 +31,7 @@ def begin(config: Config) -> threading.Event:
     with suppress(OSError):  # before `harden`: after it this file is root's
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
     with suppress(OSError):  # a stricter sandbox than that of our units may forbid it
-        os.nice(NICE)
+        os.nice(quietly.NICE)
     harden()
     die_with_parent()
     logs.configure(config.node.log_format, config.node.log_level, role="dicom", node=config.node.name)

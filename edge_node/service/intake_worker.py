@@ -1,6 +1,6 @@
 """What a de-identifying worker process is: the whole way of an instance from its memory to the ledger.
 
-Everything is imported at the top: workers are forked from a process that has loaded this module (`forks`).
+Everything is imported at the top: workers are forked from a process that has loaded this module (`beginning`).
 """
 
 from __future__ import annotations

@@ -19,12 +19,12 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-NICE = 15
+NICE = 5  # a quarter of a processor that others want: the write-back and triage must come up under any load
 _SPAWN = multiprocessing.get_context("spawn")
 
 
 def load(*modules: str) -> None:
-    """Import modules in a thread that gets what is left of the processors; the caller waits and keeps its own rank.
+    """Import modules in a thread that comes behind others; the caller waits and keeps its own rank.
 
     Niceness belongs to a thread on Linux, and cannot be taken back without privilege: so not in this one. Raises what
     the import raised.

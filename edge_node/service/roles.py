@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import os
 import threading
@@ -152,7 +153,6 @@ def _listening(options: str, host: str, port: int) -> Iterator[None]:
 
 
 def _write_back(config: Config, vault: MemoryVault | None = None) -> None:
-    quietly.load("edge_node.service.dicom_steps", "edge_node.service.order_steps", "edge_node.service.quality_steps")
     from edge_node.service.commitment_steps import commitment_work, commits
     from edge_node.service.dicom_steps import ORDER, worklist_work
     from edge_node.service.memory_identity import after_identity, needs_identity, with_identity
@@ -186,7 +186,7 @@ def _write_back(config: Config, vault: MemoryVault | None = None) -> None:
         life.thread(QUALITY, bench(node, "worklist", work, max_age_s=max_age, target=QUALITY).run)
     if config.worklist.mode != "shadow":
         # It takes seconds to load, for which the first result would wait, and that may be the urgent one.
-        quietly.load("edge_node.worklist.structured_report")
+        importlib.import_module("edge_node.worklist.structured_report")
     code = life.wait()
     if code:
         raise SystemExit(code)

@@ -24,6 +24,9 @@ SWEEP_AGE_S = 3600.0  # ...so one that is older than that has no writer
 _STEP = 2 << 20  # bytes after which the disk begins with what is there
 _PAGE = 4096
 _WRITE_OUT = 2  # SYNC_FILE_RANGE_WRITE
+_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Linux
+if _sync_file_range is not None:
+    _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,11 +153,6 @@ def _write_all(handle: int, sealed: Sealed, offset: int) -> None:
             begun = _write_out(handle, begun, offset)
     if offset != end:
         raise ValueError("a sealed object is not as long as it was said to be")
-
-
-_sync_file_range = getattr(ctypes.CDLL(None), "sync_file_range", None)  # Linux
-if _sync_file_range is not None:
-    _sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
 
 
 def _write_out(handle: int, begin: int, end: int) -> int:

@@ -10,8 +10,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,7 @@ from tests.integration.no_thread import no_thread_for
 
 
 def accept_or_die():  # type: ignore[no-untyped-def]
-    """A worker that dies on one kind of instance; at module level because workers are spawned."""
+    """A worker that dies on one kind of instance; at module level because workers find it by its name."""
 
     def accept(batch: Sequence[IdentifiedInstance | IdentifiedSignal]) -> list[Receipt | EdgeNodeError]:
         if any(isinstance(one, IdentifiedSignal) and one.sop_instance == "die" and not one.again for one in batch):
@@ -213,6 +214,50 @@ def received_though_all_workers_died(pool: WorkerPool) -> bool:
     sending.start()
     sending.join(20)
     return [answer.received for answer in answers] == [Received.STORED]
+
+
+def kill_what_workers_are_forked_from() -> None:
+    os.kill(forkserver._forkserver._forkserver_pid, signals.SIGKILL)  # type: ignore[attr-defined]
+
+
+def is_running(pid: str) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"  # whoever inherits it may not have looked yet
+
+
+def test_workers_outlive_what_they_are_forked_from_and_have_successors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "AGAIN_S", 0.05)
+    with working(make=say_who) as pool:
+        first = process_of(pool)
+        kill_what_workers_are_forked_from()
+        assert process_of(pool) == first
+        os.kill(int(first), signals.SIGKILL)
+        assert process_of(pool) not in (first, "")
+        second = process_of(pool)
+        kill_what_workers_are_forked_from()
+        with suppress(Retry):  # it may be asked in the moment of its death; the worker stays then
+            pool.forget(0)
+        pool.forget(0)
+        assert process_of(pool) not in (first, second)
+
+
+def test_a_worker_that_hangs_is_ended_before_another_takes_its_instance_even_when_nobody_can_tell_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "WORK_S", 0.5)
+    with working(make=say_who) as pool:
+        first = process_of(pool)
+        kill_what_workers_are_forked_from()
+        deadline = time.monotonic() + 20
+        while multiprocessing.active_children():  # this is when multiprocessing takes its children for ended
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        os.kill(int(first), signals.SIGSTOP)
+        assert process_of(pool) != first
+        assert not is_running(first)
 
 
 def test_a_system_that_has_no_process_to_give_now_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:

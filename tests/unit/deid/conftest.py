@@ -10,7 +10,8 @@ import pytest
 
 from edge_node.deid import Deidentifier, wire, witness
 from edge_node.domain.study import IdentifiedInstance
-from tests.unit.deid.objects import DEIDENTIFIER, KEY, RESEARCH
+from tests.unit.deid.objects import DEIDENTIFIER, KEY, RECIPE, RESEARCH
+from tests.unit.deid.remembering import OWN, forget
 
 _DATA = ("edge_node.deid.e1_1", "edge_node.deid.codes")  # tables of the standard: nothing there is changed
 
@@ -32,6 +33,7 @@ def _made_anew(shared: Deidentifier, method: str) -> Callable[[IdentifiedInstanc
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
     if "MUTANTS" in os.environ:
+        forget(DEIDENTIFIER, RESEARCH)
         for known in (wire._vr_cache, wire._implied, witness._vrs):
             known.clear()
         for name, module in list(sys.modules.items()):
@@ -43,3 +45,10 @@ def forgotten() -> None:
             for shared in (DEIDENTIFIER, RESEARCH):
                 for method in _METHODS:
                     vars(shared)[method] = _made_anew(shared, method)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Deidentifier:
+    path = tmp_path_factory.mktemp("recipe") / "own.deid"
+    path.write_text(OWN, encoding="utf-8")
+    return Deidentifier(path, KEY, version="0.1.0", base=RECIPE)
