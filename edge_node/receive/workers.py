@@ -223,7 +223,6 @@ class WorkerPool:
         wait_s: float,
         spawning: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
-        self._context = multiprocessing.get_context("forkserver")
         self._make_accept = make_accept
         self._arguments = arguments
         self._wait_s = wait_s
@@ -245,15 +244,22 @@ class WorkerPool:
         """A worker that begins. Raises Retry("receive.worker-not-ready") where the system has none to give."""
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            process = self._context.Process(
-                target=_serve, args=(theirs, self._make_accept, self._arguments), name="deid", daemon=True
-            )
             with theirs, self._spawning():
-                process.start()
+                process = self._begin(theirs)
             return _Worker(process, ours, os.pidfd_open(process.pid or 0))
-        except (OSError, EOFError) as error:  # no memory, no process, no handle; or what it is forked from just died
-            why = getattr(error, "strerror", None) or type(error).__name__
-            raise _not_ready(f"a de-identifying worker cannot be started: {why}") from None
+        except OSError as error:  # no memory, no process, no handle
+            raise _not_ready(f"a de-identifying worker cannot be started: {error.strerror}") from None
+
+    def _begin(self, theirs: socket.socket) -> BaseProcess:
+        """Forked; else, as where a full disk has no folder for the socket that asks for it, a process from nothing."""
+        work = {"target": _serve, "args": (theirs, self._make_accept, self._arguments), "name": "deid", "daemon": True}
+        try:
+            process: BaseProcess = multiprocessing.get_context("forkserver").Process(**work)  # type: ignore[arg-type]
+            process.start()
+        except (OSError, EOFError):
+            process = multiprocessing.get_context("spawn").Process(**work)  # type: ignore[arg-type]
+            process.start()
+        return process
 
     def _wait_ready(self, worker: _Worker) -> None:
         worker.pipe.settimeout(START_S)

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import forkserver
 from pathlib import Path
@@ -238,10 +238,21 @@ def test_workers_outlive_what_they_are_forked_from_and_have_successors(monkeypat
         assert process_of(pool) not in (first, "")
         second = process_of(pool)
         kill_what_workers_are_forked_from()
-        with suppress(Retry):  # it may be asked in the moment of its death; the worker stays then
-            pool.forget(0)
         pool.forget(0)
         assert process_of(pool) not in (first, second)
+
+
+def test_workers_begin_without_what_they_are_forked_from_where_it_cannot_be_had(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def no_folder(_handles: Sequence[int]) -> tuple[int, int]:
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    monkeypatch.setattr(forkserver, "connect_to_new_process", no_folder)
+    with working(make=say_who) as pool:
+        first = process_of(pool)
+        os.kill(int(first), signals.SIGKILL)
+        assert process_of(pool) not in (first, "")
 
 
 def test_a_worker_that_hangs_is_ended_before_another_takes_its_instance_even_when_nobody_can_tell_of_it(
